@@ -78,9 +78,9 @@ def expand_boxes(xyxy: np.ndarray, rule: RoiRule, *, image_wh: Tuple[int, int]) 
 def crop_regions(image: np.ndarray, xyxy: np.ndarray, *, size_wh: Tuple[int, int]) -> np.ndarray:
     """Cut regions out of a frame and resize each: (N, height, width, 3) uint8, BGR like the frame.
 
-    image: (H, W, 3) uint8; xyxy: (N, 4), N may be 0. Edges go outwards to whole pixels, as those of
-    DeepStream's crops do; bilinear resize without anti-aliasing. Outside the frame is black, and so
-    is the whole crop of a region that is empty, NaN or wholly outside.
+    image: (H, W, 3) uint8; xyxy: (N, 4), N may be 0. Edges go outwards to whole pixels, as those
+    of DeepStream's crops do; bilinear resize without anti-aliasing. Outside the frame is black,
+    and so is the whole crop of a region that is empty, NaN or wholly outside.
     """
     width, height = size_wh
     crops = np.zeros((len(xyxy), height, width, 3), np.uint8)
@@ -113,8 +113,7 @@ def _shift_inside(
 
 
 def _cut(image: np.ndarray, region: np.ndarray) -> Optional[np.ndarray]:
-    """The pixels of one region (4,), black where it leaves the frame; None where there is nothing
-    to see."""
+    """The pixels of one region (4,), black outside the frame; None where nothing is to see."""
     frame_height, frame_width = image.shape[:2]
     if not np.isfinite(region).all():
         return None
