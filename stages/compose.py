@@ -1,0 +1,32 @@
+"""Stage `compose`: conf/ and params.yaml -> resolved.yaml, which every other stage reads.
+
+Run: python -m stages.compose (takes 1 s). It also keeps .work/machine.json, the fingerprint of this machine on
+which the stage `engines` depends.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from deploy.core.errors import UserError
+from stages._config import CONF, PARAMS, RESOLVED, compose, write_resolved
+
+LOGGER = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compose and write resolved.yaml; return the exit status."""
+    argparse.ArgumentParser("python -m stages.compose", description=__doc__).parse_args(argv)
+    try:
+        sections = compose(PARAMS, CONF)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    write_resolved(sections, RESOLVED)
+    sys.stderr.write(f"compose: {len(sections)} sections -> {RESOLVED}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
