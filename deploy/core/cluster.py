@@ -1,0 +1,208 @@
+"""Group the confident cells of one image into detections: DBSCAN as in TAO, or NMS.
+
+Source: NVIDIA TAO Toolkit, DetectNet_v2 postprocessor/cluster.py (DBSCAN over 1 - IoU, weighted by
+coverage); M. Ester et al., "A density-based algorithm for discovering clusters", KDD 1996.
+"""
+
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+from deploy.core.boxes import (
+    Detections,
+    WidthHeight,
+    box_iou,
+    clip_boxes,
+    no_detections,
+    take_detections,
+)
+from deploy.core.grid import Grid, decode_cells
+from deploy.core.preprocess import boxes_to_image
+
+CLUSTERS = ("dbscan", "nms")
+CONFIDENCES = ("sum", "mean", "max")
+# More cells than this say nothing new (a 960x544 input has 2,040) and IoU is quadratic.
+MAX_CELLS = 1000
+# TAO adds this to the denominator of IoU while clustering.
+IOU_DENOMINATOR_EPS = 1e-5
+NOISE = -1
+
+
+class Postprocess(NamedTuple):
+    """The constants between output maps and detections; conf/postprocess holds the values.
+
+    cluster: "dbscan" (box = coverage-weighted mean of the cluster) or "nms" (box of the strongest
+    cell, the cluster being it and the cells that it suppresses).
+    coverage_threshold: cells at or below it are ignored, in [0, 1]. Every detection that is left
+    enters average precision.
+    eps: dbscan, largest distance 1 - IoU of neighbours. min_samples: dbscan, a cell is core when
+    the coverage within eps (its own included) sums to at least max(int(min_samples), 1): TAO 5
+    reads an integer of at least 1, so that the demo's 0.05 means 1.
+    iou_threshold: nms, cells that overlap a kept one by more are suppressed.
+    confidence: "sum" (TAO's aggregate_cov, may exceed 1), "mean" or "max" of the cluster's coverage.
+    confidence_threshold: operating point of the runtime, of precision and recall.
+    minimum_box_height: network-input pixels; boxes of this height or less are dropped.
+    """
+
+    cluster: str
+    coverage_threshold: float
+    eps: float
+    min_samples: float
+    iou_threshold: float
+    confidence: str
+    confidence_threshold: float
+    minimum_box_height: float
+
+
+def check_postprocess(postprocess: Postprocess) -> Postprocess:
+    """Return it unchanged, or raise ValueError naming the field, its value and what is allowed."""
+    _check_choice("cluster", postprocess.cluster, CLUSTERS)
+    _check_choice("confidence", postprocess.confidence, CONFIDENCES)
+    for name in ("coverage_threshold", "eps", "iou_threshold"):
+        value = getattr(postprocess, name)
+        if not 0.0 <= value <= 1.0:
+            raise ValueError("postprocess.{} is {}; expected 0 to 1".format(name, value))
+    for name in ("min_samples", "confidence_threshold", "minimum_box_height"):
+        value = getattr(postprocess, name)
+        if not 0.0 <= value < float("inf"):
+            raise ValueError("postprocess.{} is {}; expected 0 or more".format(name, value))
+    return postprocess
+
+
+def dbscan(
+    distance: np.ndarray, weights: np.ndarray, *, eps: float, min_samples: float
+) -> np.ndarray:
+    """Label each point with its cluster, 0 and up, or NOISE (-1): (N,) int64.
+
+    distance: (N, N) symmetric; weights: (N,). A point is core when the weights of all points within
+    eps (distance <= eps; itself too, if its own distance is) sum to at least min_samples. Clusters
+    are numbered by their first core point; a border point between two belongs to the lower number.
+    Equal to sklearn.cluster.DBSCAN(metric="precomputed") with sample_weight.
+    """
+    near = distance <= eps  # (N, N)
+    core = near.dot(np.asarray(weights, dtype=np.float64)) >= min_samples  # (N,)
+    labels = np.full(len(near), NOISE, dtype=np.int64)
+    num_clusters = 0
+    for start in np.flatnonzero(core):
+        if labels[start] == NOISE:
+            _grow(labels, near, core, start=int(start), label=num_clusters)
+            num_clusters += 1
+    return labels
+
+
+def suppress(iou: np.ndarray, *, iou_threshold: float) -> np.ndarray:
+    """Label each box with the kept box that suppresses it, in order of strength: (N,) int64.
+
+    iou: (N, N), rows from the strongest box to the weakest. Box i is kept when no kept box before
+    it overlaps it by more than iou_threshold. Labels count the kept boxes: 0, 1, ...
+    """
+    overlaps = iou > iou_threshold  # (N, N)
+    labels = np.full(len(iou), NOISE, dtype=np.int64)
+    for label in range(len(iou)):
+        free = labels == NOISE
+        first = int(free.argmax()) if len(free) else 0
+        if not free.any():
+            break
+        labels[free & overlaps[first]] = label
+        labels[first] = label
+    return labels
+
+
+def cluster_detections(
+    cells: Detections, postprocess: Postprocess, *, apply_confidence_threshold: bool = False
+) -> Detections:
+    """Merge the cells of one image into detections, class by class, the most confident first.
+
+    cells: as from decode_cells, in any order, usually clipped. The order of the cells does not
+    change the result: they are sorted by coverage, then by box. Only the strongest MAX_CELLS of a
+    class count. Ties of confidence are ordered by class and then by box. No cells: no detections.
+    """
+    kinds = np.unique(cells.class_id)
+    parts = [_cluster_class(cells, postprocess, int(kind)) for kind in kinds]
+    if not parts:
+        return no_detections()
+    merged = Detections(*(np.concatenate(fields) for fields in zip(*parts)))
+    keep = merged.xyxy[:, 3] - merged.xyxy[:, 1] > postprocess.minimum_box_height
+    if apply_confidence_threshold:
+        keep &= merged.confidence >= postprocess.confidence_threshold
+    order = np.argsort(-merged.confidence, kind="stable")
+    return take_detections(merged, order[keep[order]])
+
+
+def postprocess_maps(
+    coverage: np.ndarray,
+    bbox: np.ndarray,
+    grid: Grid,
+    postprocess: Postprocess,
+    *,
+    input_wh: WidthHeight,
+    image_wh: WidthHeight,
+    apply_confidence_threshold: bool,
+    resize: str = "stretch",
+) -> Detections:
+    """Turn the output maps of one image into detections in that image's pixels, clipped to it.
+
+    coverage: (C, H, W); bbox: (4 * C, H, W); resize: how the image was brought to input_wh.
+    Cells are clipped to the network input before they are merged, as in TAO.
+    """
+    cells = decode_cells(coverage, bbox, grid, coverage_threshold=postprocess.coverage_threshold)
+    cells = cells._replace(xyxy=clip_boxes(cells.xyxy, input_wh))
+    found = cluster_detections(
+        cells, postprocess, apply_confidence_threshold=apply_confidence_threshold
+    )
+    xyxy = boxes_to_image(found.xyxy, input_wh=input_wh, image_wh=image_wh, resize=resize)
+    return found._replace(xyxy=clip_boxes(xyxy, image_wh))
+
+
+def _check_choice(name: str, value: str, known: Tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError("postprocess.{} is {!r}; known: {}".format(name, value, ", ".join(known)))
+
+
+def _grow(
+    labels: np.ndarray, near: np.ndarray, core: np.ndarray, *, start: int, label: int
+) -> None:
+    """Write label on everything that the core point start reaches, into labels."""
+    front = np.array([start])
+    labels[start] = label
+    while len(front):
+        reached = near[front].any(axis=0) & (labels == NOISE)
+        labels[reached] = label
+        front = np.flatnonzero(reached & core)
+
+
+def _cluster_class(cells: Detections, postprocess: Postprocess, kind: int) -> Detections:
+    mine = take_detections(cells, cells.class_id == kind)
+    x_min, y_min, x_max, y_max = mine.xyxy.T
+    order = np.lexsort((y_max, x_max, y_min, x_min, -mine.confidence))[:MAX_CELLS]
+    mine = take_detections(mine, order)
+    if postprocess.cluster == "nms":
+        iou = box_iou(mine.xyxy, mine.xyxy)
+        labels = suppress(iou, iou_threshold=postprocess.iou_threshold)
+    else:
+        iou = box_iou(mine.xyxy, mine.xyxy, denominator_eps=IOU_DENOMINATOR_EPS)
+        min_samples = max(int(postprocess.min_samples), 1)
+        labels = dbscan(1.0 - iou, mine.confidence, eps=postprocess.eps, min_samples=min_samples)
+    return _merge(mine, labels, postprocess, kind)
+
+
+def _merge(
+    cells: Detections, labels: np.ndarray, postprocess: Postprocess, kind: int
+) -> Detections:
+    """Make one detection of each label; cells are ordered from the strongest to the weakest."""
+    names, first = np.unique(labels, return_index=True)
+    names, first = names[names != NOISE], first[names != NOISE]
+    weight = (labels == names[:, None]) * cells.confidence.astype(np.float64)  # (K, N)
+    total = weight.sum(axis=1)  # (K,)
+    if postprocess.cluster == "nms":
+        xyxy = cells.xyxy[first]
+    else:
+        xyxy = (weight.dot(cells.xyxy.astype(np.float64)) / total[:, None]).astype(np.float32)
+    if postprocess.confidence == "max":
+        confidence = weight.max(axis=1) if len(weight) else total
+    elif postprocess.confidence == "mean":
+        confidence = total / (weight > 0).sum(axis=1)
+    else:
+        confidence = total
+    class_id = np.full(len(names), kind, dtype=np.int64)
+    return Detections(xyxy, confidence.astype(np.float32), class_id)
