@@ -40,7 +40,7 @@ def as_xyxy(boxes: Sequence[Sequence[float]]) -> np.ndarray:
     if xyxy.size == 0:
         return np.zeros((0, 4), dtype=np.float32)
     if xyxy.ndim != 2 or xyxy.shape[1] != 4:
-        raise ValueError("boxes have shape {}; expected (N, 4)".format(xyxy.shape))
+        raise ValueError(f"boxes have shape {xyxy.shape}; expected (N, 4)")
     return xyxy
 
 

@@ -39,7 +39,8 @@ class Postprocess(NamedTuple):
     the coverage within eps (its own included) sums to at least max(int(min_samples), 1): TAO 5
     reads an integer of at least 1, so that the demo's 0.05 means 1.
     iou_threshold: nms, cells that overlap a kept one by more are suppressed.
-    confidence: "sum" (TAO's aggregate_cov, may exceed 1), "mean" or "max" of the cluster's coverage.
+    confidence: of the cluster's coverage the "sum" (TAO's aggregate_cov, may exceed 1), the "mean"
+    or the "max".
     confidence_threshold: operating point of the runtime, of precision and recall.
     minimum_box_height: network-input pixels; boxes of this height or less are dropped.
     """
@@ -61,11 +62,11 @@ def check_postprocess(postprocess: Postprocess) -> Postprocess:
     for name in ("coverage_threshold", "eps", "iou_threshold"):
         value = getattr(postprocess, name)
         if not 0.0 <= value <= 1.0:
-            raise ValueError("postprocess.{} is {}; expected 0 to 1".format(name, value))
+            raise ValueError(f"postprocess.{name} is {value}; expected 0 to 1")
     for name in ("min_samples", "confidence_threshold", "minimum_box_height"):
         value = getattr(postprocess, name)
         if not 0.0 <= value < float("inf"):
-            raise ValueError("postprocess.{} is {}; expected 0 or more".format(name, value))
+            raise ValueError(f"postprocess.{name} is {value}; expected 0 or more")
     return postprocess
 
 
@@ -74,9 +75,10 @@ def dbscan(
 ) -> np.ndarray:
     """Label each point with its cluster, 0 and up, or NOISE (-1): (N,) int64.
 
-    distance: (N, N) symmetric; weights: (N,). A point is core when the weights of all points within
-    eps (distance <= eps; itself too, if its own distance is) sum to at least min_samples. Clusters
-    are numbered by their first core point; a border point between two belongs to the lower number.
+    distance: (N, N) symmetric; weights: (N,). A point is core when the weights of all points
+    within eps (distance <= eps; itself too, if its own distance is) sum to at least min_samples.
+    Clusters are numbered by their first core point; a border point between two belongs to the
+    lower number.
     Equal to sklearn.cluster.DBSCAN(metric="precomputed") with sample_weight.
     """
     near = distance <= eps  # (N, N)

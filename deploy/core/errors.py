@@ -1,4 +1,4 @@
-"""Errors that a person can mend; the runnable modules turn them into one line and exit status 1."""
+"""Errors that a person can mend; runnable modules turn them into one line and exit status 1."""
 
 
 class UserError(Exception):

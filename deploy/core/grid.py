@@ -1,8 +1,8 @@
 """The DetectNet_v2 output grid: one cell per stride x stride pixels of the network input.
 
-Source: NVIDIA TAO Toolkit, DetectNet_v2, bbox_objective.predictions_to_absolute: the anchor of cell
-(row, column) is (stride * column + offset, stride * row + offset); a box is the anchor and its
-distances to the left, top, right and bottom edge in units of scale pixels.
+Source: NVIDIA TAO Toolkit, DetectNet_v2, bbox_objective.predictions_to_absolute: the anchor of
+cell (row, column) is (stride * column + offset, stride * row + offset); a box is the anchor and
+its distances to the left, top, right and bottom edge in units of scale pixels.
 """
 
 from typing import NamedTuple
@@ -34,12 +34,9 @@ def decode_cells(
     Raises ValueError when the shapes of the two maps do not belong together.
     """
     num_classes, height, width = coverage.shape
-    if bbox.shape != (4 * num_classes, height, width):
-        raise ValueError(
-            "bbox has shape {}; expected {} for coverage {}".format(
-                bbox.shape, (4 * num_classes, height, width), coverage.shape
-            )
-        )
+    expected = (4 * num_classes, height, width)
+    if bbox.shape != expected:
+        raise ValueError(f"bbox is {bbox.shape}; expected {expected} for cover {coverage.shape}")
     class_id, row, column = np.nonzero(coverage > coverage_threshold)
     distance = bbox.reshape(num_classes, 4, height, width)[class_id, :, row, column]  # (N, 4)
     anchor = np.stack([column, row], axis=1) * np.float32(grid.stride) + np.float32(grid.offset)

@@ -1,7 +1,7 @@
 """KITTI object labels: one line per object, 15 columns (16 with a score), separated by spaces.
 
 Columns: type truncated occluded alpha bbox(4) dimensions(3) location(3) rotation_y [score].
-Source: KITTI object development kit, readme.txt. TAO asserts exactly 15 columns in training labels.
+Source: KITTI object development kit, readme.txt. TAO asserts exactly 15 columns when it trains.
 """
 
 import math
@@ -17,7 +17,7 @@ NUM_COLUMNS = 15
 
 
 class KittiLabel(NamedTuple):
-    """One object; bbox is x_min, y_min, x_max, y_max in pixels, lengths in metres, angles in rad."""
+    """One object; bbox is x_min, y_min, x_max, y_max in pixels, lengths in m, angles in rad."""
 
     type: str
     truncated: float
@@ -34,13 +34,13 @@ def parse_labels(text: str, *, source: str, allow_score: bool = False) -> List[K
     """Read the text of one label file; empty lines are skipped, empty text gives [].
 
     source names the file in messages. allow_score also takes a 16th column (predictions).
-    Raises DeployError naming file and line: wrong number of columns, no finite number, inverted box.
+    Raises DeployError naming file and line: number of columns, no finite number, inverted box.
     """
     labels = []
     for number, line in enumerate(text.splitlines(), start=1):
         columns = line.split()
         if columns:
-            where = "{}:{}".format(source, number)
+            where = f"{source}:{number}"
             labels.append(_parse_columns(columns, where, allow_score=allow_score))
     return labels
 
@@ -50,7 +50,7 @@ def read_labels(path: Path, *, allow_score: bool = False) -> List[KittiLabel]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DeployError("{}: cannot be read as a KITTI label file: {}".format(path, error))
+        raise DeployError(f"{path}: cannot be read as a KITTI label file: {error}") from None
     return parse_labels(text, source=str(path), allow_score=allow_score)
 
 
@@ -114,15 +114,14 @@ def _parse_number(text: str, where: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise DeployError(
-            "{}: {!r} is not a finite number; columns 2 to 15 are numbers; correct this line".format(
-                where, text
-            )
+            f"{where}: {text!r} is not a finite number; expected numbers in all columns but the "
+            "first; correct this line"
         )
     return value
 
 
 def _format_label(label: KittiLabel) -> str:
-    head = "{} {:.2f} {:d} {:.2f}".format(label.type, label.truncated, label.occluded, label.alpha)
+    head = f"{label.type} {label.truncated:.2f} {label.occluded:d} {label.alpha:.2f}"
     tail = (*label.bbox, *label.dimensions, *label.location, label.rotation_y)
-    line = head + "".join(" {:.2f}".format(value) for value in tail)
-    return line if label.score is None else line + " {:.6f}".format(label.score)
+    line = head + "".join(f" {value:.2f}" for value in tail)
+    return line if label.score is None else line + f" {label.score:.6f}"

@@ -44,7 +44,7 @@ def place_image(image_wh: WidthHeight, input_wh: WidthHeight, resize: str) -> Pl
     if resize not in RESIZES:
         raise ValueError("resize is {!r}; known: {}".format(resize, ", ".join(RESIZES)))
     if min(image_wh) < 1:
-        raise ValueError("image_wh is {}; expected at least 1 x 1".format(image_wh))
+        raise ValueError(f"image_wh is {image_wh}; expected at least 1 x 1")
     if resize == "stretch":
         return Placement((int(input_wh[0]), int(input_wh[1])), (0, 0))
     ratio = min(input_wh[0] / image_wh[0], input_wh[1] / image_wh[1])
@@ -105,9 +105,7 @@ def image_to_tensor(
     """
     if image_bgr.ndim != 3 or image_bgr.shape[2] != 3 or image_bgr.dtype != np.uint8:
         raise ValueError(
-            "image has shape {} and type {}; expected (height, width, 3) uint8 BGR".format(
-                image_bgr.shape, image_bgr.dtype
-            )
+            f"image is {image_bgr.shape} {image_bgr.dtype}; expected (height, width, 3) uint8 BGR"
         )
     if color not in COLORS:
         raise ValueError("color is {!r}; known: {}".format(color, ", ".join(COLORS)))
