@@ -58,8 +58,8 @@ format: $(STAMP)  ## Rewrite the code in the project's format
 	ruff format .
 
 lock: $(STAMP)  ## Renew constraints.txt for Python 3.10 to 3.12
-	uv pip compile --universal --upgrade --python-version 3.10 --all-extras --no-annotate --no-header \
-		--no-emit-package tensorrt --no-emit-package pycuda pyproject.toml requirements/lock.in -o constraints.txt
+	uv pip compile --universal --upgrade --python-version 3.10 --extra dev --no-annotate --no-header \
+		pyproject.toml requirements/pip.in -o constraints.txt
 
 ui: $(STAMP)  ## MLflow's page on http://127.0.0.1:5000
 	mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000)

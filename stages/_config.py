@@ -1,8 +1,9 @@
 """Configuration: conf/ + params.yaml -> resolved.yaml -> typed sections.
 
-`compose` (the first DVC stage) lets Hydra put the groups of conf/ together as params.yaml chooses, validates every
-section against its schema and writes resolved.yaml. Every other stage reads resolved.yaml alone. This is the
-only module that imports Hydra, and it does so only where it composes or parses Hydra's override grammar.
+`compose` (the first DVC stage) lets Hydra put the groups of conf/ together as params.yaml chooses,
+validates every section against its schema and writes resolved.yaml. Every other stage reads
+resolved.yaml alone. This is the only module that imports Hydra, and it does so only where it
+composes or parses Hydra's override grammar.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +37,9 @@ class GroupChangeError(ConfigError):
 def compose(params_path: Path, conf_dir: Path) -> dict[str, dict[str, Any]]:
     """Compose, resolve and validate all sections, in sorted order.
 
-    params_path: a mapping with one key per group (null = default of conf/config.yaml) and `overrides`.
-    Raises ConfigError for an unknown group, choice, key, or a value of the wrong type.
+    params_path: a mapping with one key per group (null = default of conf/config.yaml) and
+    `overrides`. Raises ConfigError for an unknown group, choice, key, or a value of the wrong
+    type.
     """
     params = read_yaml(params_path)
     choices = _group_choices(params, params_path)
@@ -58,7 +60,8 @@ def load_resolved(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read resolved.yaml and apply value overrides in Hydra's grammar (`train.epochs=1`)."""
     if not path.is_file():
         raise ConfigError(
-            f"{path} is not in {Path.cwd()}; run from the repository root, after: python -m stages.compose"
+            f"{path} is not in {Path.cwd()}; "
+            "run from the repository root, after: python -m stages.compose"
         )
     resolved = read_yaml(path)
     if not overrides:
@@ -79,7 +82,9 @@ def section_of(resolved: Mapping[str, Any] | DictConfig, cls: type[Section]) -> 
     """
     name = section_name(cls)
     if name not in resolved:
-        raise ConfigError(f"section {name} is not in the configuration; run: python -m stages.compose")
+        raise ConfigError(
+            f"section {name} is not in the configuration; run: python -m stages.compose"
+        )
     try:
         merged = OmegaConf.merge(OmegaConf.structured(cls), resolved[name])
         instance = OmegaConf.to_object(merged)
@@ -99,7 +104,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); run from the repository root") from error
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}); run from the repository root"
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -151,10 +158,16 @@ def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
 
 def _merge_known(config: DictConfig, changes: object, *, source: str) -> DictConfig:
     if not isinstance(changes, Mapping):
-        raise ConfigError(f"overrides in {source} is {changes!r}, expected a mapping such as train: {{epochs: 3}}")
+        raise ConfigError(
+            f"overrides in {source} is {changes!r}, "
+            "expected a mapping such as train: {epochs: 3}"
+        )
     unknown = sorted(set(changes) - set(SECTIONS))
     if unknown:
-        raise ConfigError(f"{source} sets the unknown section {unknown[0]!r}; known: {', '.join(sorted(SECTIONS))}")
+        raise ConfigError(
+            f"{source} sets the unknown section {unknown[0]!r}; "
+            f"known: {', '.join(sorted(SECTIONS))}"
+        )
     OmegaConf.set_struct(config, False)
     merged = OmegaConf.merge(config, OmegaConf.create(dict(changes)))
     assert isinstance(merged, DictConfig)

@@ -1,7 +1,7 @@
 """Atomic outputs and content hashes.
 
-An output may be a link into the DVC cache, so nothing here ever writes into an existing file: everything is
-written aside and renamed into place.
+An output may be a link into the DVC cache, so nothing here ever writes into an existing file:
+everything is written aside and renamed into place.
 """
 
 import contextlib
@@ -19,8 +19,9 @@ CHUNK_BYTES = 1 << 20
 def atomic(path: Path, *, is_file: bool = False) -> Iterator[Path]:
     """Yield a place beside `path` to write to, and rename it to `path` when the block ends well.
 
-    A folder is created empty before it is yielded; a file is not created. On an error the half-written output
-    is removed and an earlier `path` stays whole. A folder that stood at `path` is replaced as a whole.
+    A folder is created empty before it is yielded; a file is not created. On an error the
+    half-written output is removed and an earlier `path` stays whole. A folder that stood at `path`
+    is replaced as a whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
@@ -77,8 +78,8 @@ def rounded(values: Mapping[str, object], *, digits: int = 6) -> dict[str, objec
 def hash_paths(paths: Iterable[Path]) -> str:
     """Hash the names and contents of files and of all files below folders; order does not matter.
 
-    A path that does not exist counts as empty. Names are relative to each given path, so that the same tree
-    elsewhere has the same hash.
+    A path that does not exist counts as empty. Names are relative to each given path, so that the
+    same tree elsewhere has the same hash.
     """
     total = hashlib.sha256()
     for path in sorted(paths):

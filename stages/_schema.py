@@ -1,7 +1,8 @@
 """Typed schema of resolved.yaml: one frozen dataclass per section.
 
-The rooms define their own sections beside their code (light imports only); this module adds those that belong
-to no room and lists them all. Unknown keys and wrong types are refused against these classes.
+The rooms define their own sections beside their code (light imports only); this module adds those
+that belong to no room and lists them all. Unknown keys and wrong types are refused against these
+classes.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ class BackendConfig:
 
 @dataclass(frozen=True)
 class PostprocessConfig:
-    """Post-processing constants; they travel in model.json (fields as deploy.core.cluster.Postprocess)."""
+    """Post-processing constants; they travel in model.json (fields as
+    deploy.core.cluster.Postprocess)."""
 
     cluster: str
     coverage_threshold: float
@@ -55,7 +57,8 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where runs are recorded: `local` SQLite in the repository root, an MLflow `server`, or `off`."""
+    """Where runs are recorded: `local` SQLite in the repository root, an MLflow `server`, or
+    `off`."""
 
     mode: str = "local"
     experiment: str = "hand-gestures"

@@ -1,8 +1,8 @@
-"""The frame of a DVC stage: arguments, configuration, atomic outputs, tracking, last line and exit status.
+"""The frame of a DVC stage: arguments, configuration, atomic outputs, tracking, exit status.
 
-A stage file is `def run(stage: Stage) -> Summary` plus `sys.exit(main("name", run))`. DVC runs it without
-arguments. By hand, `python -m stages.<name> train.epochs=1 --out DIR` changes values of resolved.yaml and writes
-below DIR, so that DVC's outputs stay as they are.
+A stage file is `def run(stage: Stage) -> Summary` plus `sys.exit(main("name", run))`. DVC runs it
+without arguments. By hand, `python -m stages.<name> train.epochs=1 --out DIR` changes values of
+resolved.yaml and writes below DIR, so that DVC's outputs stay as they are.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from stages._tracking import Tracker, open_tracker
 
 LOGGER = logging.getLogger(__name__)
 WORK = Path(".work")
+RUNS = Path("results/runs")
 CODE = (Path("stages"), Path("deploy"))
 
 Section = TypeVar("Section")
@@ -66,7 +67,9 @@ class Stage:
         """Return the place of an input; UserError when it is not there."""
         place = Path(path)
         if not place.exists():
-            raise UserError(f"{place} is not there; run the stages before {self.name}: dvc repro {self.label}")
+            raise UserError(
+                f"{place} is not there; run the stages before {self.name}: dvc repro {self.label}"
+            )
         return place
 
     def out(self, path: str | Path) -> Path:
@@ -75,23 +78,25 @@ class Stage:
 
     @contextlib.contextmanager
     def writing(self, path: str | Path, *, is_file: bool = False) -> Iterator[Path]:
-        """Yield a place to write an output to; it is renamed into place when the block ends well."""
+        """Yield a place to write an output; it is renamed into place when the block ends well."""
         with atomic(self.out(path), is_file=is_file) as aside:
             yield aside
 
     def write_metrics(self, metrics: Mapping[str, object], path: str | Path | None = None) -> Path:
-        """Write results/<stage>.json (or `path`) with six decimals, and track the numbers in it."""
+        """Write results/<stage>.json (or `path`) with six decimals, and track its numbers."""
         place = self.out(path or f"results/{self.name}.json")
         values = rounded(metrics)
         write_json(place, values)
-        self.tracker.log_metrics({f"{self.name}/{key}": value for key, value in flatten(values).items()})
+        self.tracker.log_metrics(
+            {f"{self.name}/{key}": value for key, value in flatten(values).items()}
+        )
         return place
 
     def work_dir(self) -> Path:
         """Return the folder of this run's checkpoints, which a kill leaves and success removes.
 
-        Its name hashes the code, the parameters and the inputs that dvc.yaml declares, so that a run resumes
-        only what it would itself have written.
+        Its name hashes the code, the parameters and the inputs that dvc.yaml declares, so that a
+        run resumes only what it would itself have written.
         """
         if self._work is None:
             self._work = self._base / WORK / self.name / self._fingerprint()[:16]
@@ -117,20 +122,27 @@ def main(
     run: Callable[[Stage], Summary],
     *,
     options: Callable[[argparse.ArgumentParser], None] | None = None,
+    keep_run: bool = True,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Run a stage; return 0, 1 for what a person can mend (one line on stderr), or 2 for usage."""
+    """Run a stage; return 0, 1 for what a person can mend (one line on stderr), or 2 for usage.
+
+    keep_run: write the id of the stage's MLflow run to results/runs/, where `report` finds it.
+    """
     args = _parse(name, run, options, argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     started = time.perf_counter()
     try:
         stage = Stage(name, load_resolved(RESOLVED, args.overrides), args)
-        with open_tracker(stage.section(TrackingConfig), stage.label, stage.parameters()) as tracker:
+        with open_tracker(
+            stage.section(TrackingConfig), stage.label, stage.parameters()
+        ) as tracker:
             stage.tracker = tracker
             summary = run(stage)
             stage.clear_work()
-        run_file = stage.out(f"results/runs/{stage.label.replace('@', '-')}.json")
-        write_json(run_file, {"stage": stage.label, **tracker.ids()})
+        if keep_run:
+            run_file = stage.out(RUNS / f"{stage.label.replace('@', '-')}.json")
+            write_json(run_file, {"stage": stage.label, **tracker.ids()})
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2 if isinstance(error, GroupChangeError) else 1
@@ -139,7 +151,8 @@ def main(
 
 
 def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, float]:
-    """Return the numbers of a nested mapping under dotted names; text, lists and nulls are left out."""
+    """Return the numbers of a nested mapping under dotted names; text, lists and nulls are left
+    out."""
     flat: dict[str, float] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -166,13 +179,22 @@ def _parse(
         description=getattr(module, "__doc__", None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values of resolved.yaml to change")
-    parser.add_argument("--out", type=Path, help="write below this folder instead of the outputs that DVC keeps")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="section.key=value",
+        help="values of resolved.yaml to change",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="write below this folder instead of the outputs that DVC keeps"
+    )
     if options:
         options(parser)
     args = parser.parse_args(argv)
     if args.overrides and args.out is None:
-        parser.error("a changed value needs --out DIR, so that DVC's outputs stay as dvc.lock knows them")
+        parser.error(
+            "a changed value needs --out DIR, so that DVC's outputs stay as dvc.lock knows them"
+        )
     return args
 
 

@@ -1,9 +1,10 @@
 """MLflow tracking: one parent run per pipeline execution, one nested run per executed stage.
 
-The parent is found by the nearest ancestor `dvc` process (host, process id, creation time), so plain `dvc repro`,
-`dvc exp run` and queued experiments each get their own without any wrapper. A stage that DVC restores from its
-cache runs no code: its earlier run stays known through results/runs/<stage>.json. This is the only module that
-imports mlflow, and only when tracking is on.
+The parent is found by the nearest ancestor `dvc` process (host, process id, creation time), so
+plain `dvc repro`, `dvc exp run` and queued experiments each get their own without any wrapper. A
+stage that DVC restores from its cache runs no code: its earlier run stays known through
+results/runs/<stage>.json. This is the only module that imports mlflow, and only when tracking is
+on.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
-KEY_TAG = "pipeline.key"
+KEY_TAG = "pipeline.key"  # on the parent run
+STAGE_KEY_TAG = "pipeline.stage_key"  # the same value on its nested runs
 MAX_PARAM_CHARACTERS = 500
 BATCH_METRICS = 900
 
@@ -48,6 +50,20 @@ class Tracker:
     def log_model(self, path: Path, name: str) -> None:
         """Keep an ONNX model and register it as a new version with the alias `champion`."""
 
+    def complete_parent(
+        self,
+        *,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        files: Sequence[Path],
+        runs: Mapping[str, Mapping[str, str | None]],
+    ) -> None:
+        """Copy everything to the parent run, and tag it with each stage's run.
+
+        runs: stage -> {"run_id", "parent_run_id"}; a stage whose parent is another run was reused
+        from the cache.
+        """
+
     def ids(self) -> dict[str, str | None]:
         """Return the run's id and its parent's id, null where there is none."""
         return {"run_id": None, "parent_run_id": None}
@@ -56,7 +72,9 @@ class Tracker:
 class MlflowTracker(Tracker):
     """Record of one stage run in an MLflow store."""
 
-    def __init__(self, client: "MlflowClient", run_id: str, parent_run_id: str | None, *, register: bool) -> None:
+    def __init__(
+        self, client: "MlflowClient", run_id: str, parent_run_id: str | None, *, register: bool
+    ) -> None:
         self.client = client
         self.run_id = run_id
         self.parent_run_id = parent_run_id
@@ -75,12 +93,32 @@ class MlflowTracker(Tracker):
         if self._register:
             register_model(self.client, self.run_id, path, name)
 
+    def complete_parent(
+        self,
+        *,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        files: Sequence[Path],
+        runs: Mapping[str, Mapping[str, str | None]],
+    ) -> None:
+        target = self.parent_run_id or self.run_id
+        log_params(self.client, target, params)
+        log_metrics(self.client, target, metrics)
+        for path in files:
+            self.client.log_artifact(target, str(path))
+        for stage, ids in runs.items():
+            reused = ids["parent_run_id"] != self.parent_run_id
+            self.client.set_tag(target, f"stage.{stage}.run_id", ids["run_id"] or "")
+            self.client.set_tag(target, f"stage.{stage}.reused", str(reused).lower())
+
     def ids(self) -> dict[str, str | None]:
         return {"run_id": self.run_id, "parent_run_id": self.parent_run_id}
 
 
 @contextlib.contextmanager
-def open_tracker(config: TrackingConfig, stage: str, params: Mapping[str, Any]) -> Iterator[Tracker]:
+def open_tracker(
+    config: TrackingConfig, stage: str, params: Mapping[str, Any]
+) -> Iterator[Tracker]:
     """Open the nested run of a stage; it ends FINISHED, or FAILED when the block raises.
 
     params: all sections of resolved.yaml, recorded flat on the run.
@@ -107,8 +145,8 @@ def open_tracker(config: TrackingConfig, stage: str, params: Mapping[str, Any]) 
 def connect(config: TrackingConfig) -> "MlflowClient":
     """Return a client for the configured store, which is made under a file lock when it is new.
 
-    The lock is needed because SQLite stores break for good when several processes make them at once
-    (mlflow 3.17: alembic migrations are not guarded).
+    The lock is needed because SQLite stores break for good when several processes make them at
+    once (mlflow 3.17: alembic migrations are not guarded).
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
@@ -122,18 +160,26 @@ def connect(config: TrackingConfig) -> "MlflowClient":
             client.search_experiments(max_results=1)
         except mlflow.exceptions.MlflowException as error:
             line = str(error).splitlines()[0]
-            raise TrackingError(f"MLflow store {uri} does not answer ({line}); mend it or set tracking=off") from error
+            raise TrackingError(
+                f"MLflow store {uri} does not answer ({line}); mend it or set tracking=off"
+            ) from error
     mlflow.set_tracking_uri(uri)
     return client
 
 
 def store_uri(config: TrackingConfig) -> str:
-    """Return the store's address; the local one is absolute, as temporary experiments run elsewhere."""
-    return config.server_uri or "" if config.mode == "server" else f"sqlite:///{main_root() / DATABASE}"
+    """Return the store's address; the local one is absolute, as temporary experiments run
+    elsewhere."""
+    return (
+        config.server_uri or ""
+        if config.mode == "server"
+        else f"sqlite:///{main_root() / DATABASE}"
+    )
 
 
 def main_root() -> Path:
-    """Return the repository's root, also from within a temporary DVC experiment below .dvc/tmp/exps."""
+    """Return the repository's root, also from within a temporary DVC experiment below
+    .dvc/tmp/exps."""
     return Path(str(Path.cwd().resolve()).split("/.dvc/tmp/exps/")[0])
 
 
@@ -152,7 +198,8 @@ def experiment_id(client: "MlflowClient", config: TrackingConfig) -> str:
 
 
 def parent_run(client: "MlflowClient", experiment: str) -> str | None:
-    """Return the id of this pipeline execution's parent run, made on first use; None outside a pipeline."""
+    """Return the id of this pipeline execution's parent run, made on first use; None outside a
+    pipeline."""
     key = pipeline_key()
     if key is None:
         return None
@@ -180,11 +227,12 @@ def pipeline_key() -> str | None:
 
 
 def close_dead_runs(client: "MlflowClient", experiment: str) -> None:
-    """Mark runs KILLED whose pipeline on this host is gone, parents and their nested runs alike."""
+    """Mark runs KILLED whose pipeline on this host is gone, parents and nested runs alike."""
     import psutil
 
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-        host, _, rest = run.data.tags.get(KEY_TAG, "").partition(":")
+        key = run.data.tags.get(KEY_TAG) or run.data.tags.get(STAGE_KEY_TAG, "")
+        host, _, rest = key.partition(":")
         pid, _, _ = rest.partition(":")
         if host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid)):
             client.set_terminated(run.info.run_id, status="KILLED")
@@ -199,7 +247,9 @@ def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, object]
         client.log_batch(run_id, params=flat[start : start + 100])
 
 
-def log_metrics(client: "MlflowClient", run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+def log_metrics(
+    client: "MlflowClient", run_id: str, metrics: Mapping[str, float], step: int = 0
+) -> None:
     """Record numbers at a step, all in one call."""
     from mlflow.entities import Metric
 
@@ -210,7 +260,7 @@ def log_metrics(client: "MlflowClient", run_id: str, metrics: Mapping[str, float
 
 
 def register_model(client: "MlflowClient", run_id: str, path: Path, name: str) -> None:
-    """Keep an ONNX file as an MLflow model of the run, and point `models:/<name>@champion` at it."""
+    """Keep an ONNX file as an MLflow model of the run; `models:/<name>@champion` points at it."""
     import mlflow
     import mlflow.onnx
     import onnx
@@ -224,7 +274,7 @@ def register_model(client: "MlflowClient", run_id: str, path: Path, name: str) -
 
 
 def _run_tags(stage: str, parent: str | None) -> dict[str, str]:
-    tags = {"dvc.stage": stage, KEY_TAG + ".stage": pipeline_key() or ""}
+    tags = {"dvc.stage": stage, STAGE_KEY_TAG: pipeline_key() or ""}
     return {**tags, "mlflow.parentRunId": parent} if parent else tags
 
 

@@ -1,7 +1,7 @@
 """Stage `compose`: conf/ and params.yaml -> resolved.yaml, which every other stage reads.
 
-Run: python -m stages.compose (takes 1 s). It also keeps .work/machine.json, the fingerprint of this machine on
-which the stage `engines` depends.
+Run: python -m stages.compose (takes 1 s). It also keeps .work/machine.json, the fingerprint of
+this machine on which the stage `engines` depends.
 """
 
 import argparse

@@ -1,0 +1,152 @@
+"""The text of results/report.md: tables from the metrics files of all stages. Pure: values in,
+Markdown out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+STEPS = ("train", "prune", "retrain", "export")
+STEP_NAMES = {
+    "train": "full width, FP32",
+    "prune": "pruned, not retrained",
+    "retrain": "retrained with QAT",
+    "export": "exported, INT8",
+}
+
+Metrics = Mapping[str, Any]
+
+
+def render_report(
+    results: Mapping[str, Metrics], *, events: Sequence[Metrics], pictures: Mapping[str, str]
+) -> str:
+    """Return the report in Markdown.
+
+    results: metrics by name (`train`, `evaluate/train`, `engines`, ...). events: the gesture
+    events of the demo clip. pictures: title -> path relative to the report.
+    """
+    parts = [
+        "# Report of the pipeline",
+        "Written by the stage `report`; every figure comes from the metrics files beside it.",
+        "## Data",
+        data_table(results),
+        "## Detector, step by step",
+        detector_table(results),
+        "## Videos of the test split",
+        video_table(results.get("evaluate/export", {})),
+        "## Gesture classifier",
+        gesture_table(results.get("gesture", {})),
+        "## Engines on this machine",
+        engine_table(results.get("engines", {})),
+        "## The bundle at work",
+        event_table(events),
+        *(f"### {title}\n\n![{title}]({path})" for title, path in pictures.items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def data_table(results: Mapping[str, Metrics]) -> str:
+    """Return counts per split."""
+    splits = results.get("split", {})
+    names = [name for name in ("train", "val", "test") if isinstance(splits.get(name), Mapping)]
+    keys = ("videos", "images", "boxes")
+    return table(
+        ("split", *keys), [(name, *(splits[name].get(key) for key in keys)) for name in names]
+    )
+
+
+def detector_table(results: Mapping[str, Metrics]) -> str:
+    """Return accuracy and size after each of the four steps of the detector."""
+    rows = []
+    prune = results.get("prune", {})
+    for step in STEPS:
+        measured = results.get(f"evaluate/{step}", {})
+        params = prune.get("params_before" if step == "train" else "params_after")
+        figures = [
+            measured.get(key) for key in ("ap50", "ap75", "ap", "ap_tao", "precision", "recall")
+        ]
+        rows.append((step, STEP_NAMES[step], params, *figures))
+    header = (
+        "step",
+        "what",
+        "parameters",
+        "AP50",
+        "AP75",
+        "AP",
+        "AP (TAO)",
+        "precision",
+        "recall",
+    )
+    return table(header, rows)
+
+
+def video_table(measured: Metrics) -> str:
+    """Return the accuracy of the exported model per video."""
+    videos = measured.get("per_video", {})
+    rows = [
+        (name, row.get("num_images"), row.get("num_boxes"), row.get("ap50"))
+        for name, row in sorted(videos.items())
+    ]
+    return table(("video", "images", "boxes", "AP50"), rows)
+
+
+def gesture_table(gesture: Metrics) -> str:
+    """Return accuracy per gesture class and overall."""
+    classes = gesture.get("per_class", {})
+    rows = [
+        (name, row.get("precision"), row.get("recall"), row.get("num_crops"))
+        for name, row in classes.items()
+    ]
+    overall = (
+        f"Accuracy {number(gesture.get('accuracy'))} on {number(gesture.get('num_crops'))} crops."
+    )
+    return overall + "\n\n" + table(("gesture", "precision", "recall", "crops"), rows)
+
+
+def engine_table(engines: Metrics) -> str:
+    """Return AP per runtime and precision, as measured by the stage engines."""
+    rows = [
+        (name, *(row.get(key) for key in ("ap50", "ap")))
+        for name, row in sorted(nested(engines).items())
+    ]
+    return table(("engine", "AP50", "AP"), rows)
+
+
+def event_table(events: Sequence[Metrics], *, limit: int = 20) -> str:
+    """Return the first begin and end events of the demo clip."""
+    edges = [event for event in events if event["phase"] != "hold"]
+    rows = [
+        (e["time"], e["track"], e["phase"], e["gesture"], e["confidence"]) for e in edges[:limit]
+    ]
+    lead = f"{len(events)} events, {len(edges)} of them not `hold`."
+    return lead + "\n\n" + table(("time (s)", "track", "phase", "gesture", "confidence"), rows)
+
+
+def nested(values: Metrics, prefix: str = "") -> dict[str, Metrics]:
+    """Return every mapping inside `values` that holds an AP50, under its slash-joined name."""
+    found: dict[str, Metrics] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            name = f"{prefix}{key}"
+            found.update({name: value} if "ap50" in value else nested(value, f"{name}/"))
+    return found
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table; numbers stand right. Without rows it says so."""
+    if not rows:
+        return "Nothing was measured."
+    align = ["---" if isinstance(cell, str) else "---:" for cell in rows[0]]
+    lines = [header, align, *([number(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: object) -> str:
+    """Format a cell: three decimals for floats, thousands apart for counts, a dash for nothing.
+
+    >>> number(0.91234), number(123456), number(None), number("ok")
+    ('0.912', '123,456', '-', 'ok')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
