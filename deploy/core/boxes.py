@@ -4,7 +4,7 @@ Coordinates are continuous: a box that covers one whole pixel is 1 wide. Nothing
 arguments.
 """
 
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def take_detections(detections: Detections, index: np.ndarray) -> Detections:
     return Detections(*(field[index] for field in detections))
 
 
-def as_xyxy(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+def as_xyxy(boxes: Union[np.ndarray, Sequence[Sequence[float]]]) -> np.ndarray:
     """Make a float32 (N, 4) array of any sequence of boxes, an empty one included.
 
     Raises ValueError when the boxes do not have four numbers each.

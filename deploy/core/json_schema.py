@@ -8,11 +8,12 @@ jsonschema package.
 import re
 from typing import Any, Dict, Iterator, List, Mapping
 
-KEYWORDS = frozenset(
-    "$schema title description definitions $ref type const enum required properties minProperties "
-    "additionalProperties items minItems maxItems minimum maximum exclusiveMinimum minLength "
-    "pattern allOf if then".split()
-)
+ANNOTATIONS = frozenset(["$schema", "title", "description", "definitions"])
+ANY_VALUE = frozenset(["$ref", "type", "const", "enum", "allOf", "if", "then"])
+OBJECTS = frozenset(["required", "properties", "minProperties", "additionalProperties"])
+OTHERS = frozenset(["items", "minItems", "maxItems", "minLength", "pattern"])
+NUMBERS = frozenset(["minimum", "maximum", "exclusiveMinimum"])
+KEYWORDS = ANNOTATIONS | ANY_VALUE | OBJECTS | OTHERS | NUMBERS
 TYPES: Mapping[str, Any] = {
     "object": dict,
     "array": list,
@@ -106,7 +107,8 @@ def _object_errors(
             names = ", ".join(known or schema["required"])
             yield f"key {prefix + key!r} is missing; known keys: {names}"
     if len(value) < schema.get("minProperties", 0):
-        yield f"{place} is empty; expected at least {schema['minProperties']} of: {', '.join(known)}"
+        names = ", ".join(known) or "any name"
+        yield f"{place} is empty; expected at least {schema['minProperties']} of: {names}"
     extra = schema.get("additionalProperties", True)
     for key in sorted(value):
         if key in known:

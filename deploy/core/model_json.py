@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple
 
 from deploy.core.cluster import Postprocess
@@ -20,6 +21,7 @@ from deploy.core.roi import RoiRule
 SCHEMA_VERSION = 1
 FILE_NAME = "model.json"
 SCHEMA_PATH = Path(__file__).with_name("model_schema.json")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class ModelInfo(NamedTuple):
@@ -41,8 +43,8 @@ class ModelInfo(NamedTuple):
     grid: Optional[Grid] = None
     postprocess: Optional[Postprocess] = None
     roi: Optional[RoiRule] = None
-    sha256: Mapping[str, str] = {}
-    versions: Mapping[str, str] = {}
+    sha256: Mapping[str, str] = NOTHING
+    versions: Mapping[str, str] = NOTHING
 
     @property
     def input_wh(self) -> Tuple[int, int]:
@@ -203,7 +205,7 @@ def _to_info(document: Dict[str, Any]) -> ModelInfo:
 
 
 def _plain(fields: Mapping[str, Any]) -> Dict[str, Any]:
-    """Give NumPy numbers their Python type, so that json writes them and equal values look equal."""
+    """Give NumPy numbers their Python type, which json can write."""
     return {
         name: value.item() if hasattr(value, "item") else value for name, value in fields.items()
     }

@@ -153,4 +153,5 @@ def _affine(
 ) -> Tuple[np.ndarray, np.ndarray]:
     place = place_image(image_wh, input_wh, resize)
     ratio = (place.size_wh[0] / image_wh[0], place.size_wh[1] / image_wh[1])
-    return np.float32(ratio * 2), np.float32(place.corner_xy * 2)
+    corner = place.corner_xy * 2
+    return np.array(ratio * 2, dtype=np.float32), np.array(corner, dtype=np.float32)
