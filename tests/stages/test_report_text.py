@@ -1,0 +1,45 @@
+"""The report's tables hold exactly the figures they are given."""
+
+import pytest
+
+from stages._report import event_table, nested, number, render_report, table
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.12349, "0.123"), (1.0, "1.000"), (1234567, "1,234,567"), ("ok", "ok")],
+)
+def test_number_formats_a_cell(value: object, text: str):
+    assert number(value) == text
+
+
+def test_table_without_rows_says_so():
+    assert table(("a", "b"), []) == "Nothing was measured."
+
+
+def test_table_puts_numbers_right_and_keeps_the_order():
+    text = table(("name", "n"), [("x", 1), ("y", 20)])
+    assert text.splitlines() == ["| name | n |", "| --- | ---: |", "| x | 1 |", "| y | 20 |"]
+
+
+def test_nested_finds_measurements_at_any_depth():
+    values = {"this-machine": {"openvino": {"int8": {"ap50": 0.9}}}, "choice": "openvino"}
+    assert nested(values) == {"this-machine/openvino/int8": {"ap50": 0.9}}
+
+
+def test_event_table_leaves_out_holds_and_counts_all():
+    events = [
+        {"phase": phase, "time": t, "track": 1, "gesture": "ok", "confidence": 0.9}
+        for t, phase in enumerate(("begin", "hold", "hold", "end"))
+    ]
+    text = event_table(events)
+    assert text.startswith("4 events, 2 of them not `hold`.")
+    assert text.count("| ok |") == 2
+
+
+def test_report_shows_each_step_and_survives_missing_results():
+    results = {"evaluate/export": {"ap50": 0.912345, "per_video": {"TEST_A": {"ap50": 0.5}}}}
+    text = render_report(results, events=[], pictures={"curve": "evaluate/curve.png"})
+    assert "| export | exported, INT8 | - | 0.912 |" in text
+    assert "| TEST_A | - | - | 0.500 |" in text
+    assert "![curve](evaluate/curve.png)" in text
