@@ -1,0 +1,208 @@
+"""Open a model folder with the runtime that suits this machine: one interface for all of them.
+
+    with open_engine("models/detector") as engine:
+        outputs = engine.infer(batch)  # {"output_cov/Sigmoid": (B, 1, 12, 20), ...}
+
+"auto" takes OpenVINO where it is installed, and there the INT8 file if the folder has one; else
+ONNX Runtime, and there the FP32 file: its INT8 is slower than its FP32 for the signed activations
+that these files have (2 CPU cores, ResNet18 960x544: 186 against 188 ms; a small network 3.6
+against 1.5 ms).
+"""
+
+import contextlib
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from deploy.core.errors import DeployError
+from deploy.core.model_json import ModelInfo, read_model_json
+from deploy.machine import available_cpus
+
+LOGGER = logging.getLogger(__name__)
+
+AUTO = "auto"
+RUNTIMES = ("openvino", "onnxruntime")
+PRECISIONS = ("fp32", "int8", "bf16")
+
+# The role in model.json of the file that each precision reads.
+FILE_ROLES = {"fp32": "fp32", "int8": "qdq", "bf16": "fp32"}
+
+# Last onnxruntime with wheels (x86_64 and aarch64) for each Python, pypi.org 2026-11.
+LAST_ONNXRUNTIME = {
+    (3, 6): "1.10.0",
+    (3, 7): "1.14.1",
+    (3, 8): "1.19.2",
+    (3, 9): "1.19.2",
+    (3, 10): "1.23.2",
+}
+
+
+class Plan(NamedTuple):
+    """Which runtime reads which file of a model folder, and why."""
+
+    runtime: str
+    precision: str
+    file: str
+    reason: str
+
+
+class Engine:
+    """A loaded network. Used from one thread at a time; `open_engine` opens and closes it.
+
+    network: the runtime's own object, with `infer(batch)`, `version`, `device` and `close()`.
+    """
+
+    def __init__(self, network: Any, model: ModelInfo, plan: Plan, threads: int) -> None:
+        self.model = model
+        self.plan = plan
+        self._network = network
+        self._threads = threads
+
+    def infer(self, batch: np.ndarray) -> Dict[str, np.ndarray]:
+        """Run a batch (B, 3, H, W) float32; return each output (B, ...) float32 by tensor name.
+
+        B may be any number, 0 included. Raises ValueError for another shape or type.
+        """
+        expected = self.model.input_shape
+        if batch.ndim != 4 or batch.shape[1:] != expected or batch.dtype != np.float32:
+            raise ValueError(
+                f"batch is {batch.shape} {batch.dtype}; expected (B, {expected}) float32"
+            )
+        if len(batch) == 0:
+            return {
+                name: np.zeros((0,) + tuple(shape), np.float32)
+                for name, shape in self.model.outputs.items()
+            }
+        return self._network.infer(np.ascontiguousarray(batch))
+
+    def info(self) -> Dict[str, Any]:
+        """Return runtime, version, precision, file, device and threads as plain values."""
+        return {
+            "runtime": self.plan.runtime,
+            "version": self._network.version,
+            "precision": self.plan.precision,
+            "file": self.plan.file,
+            "device": self._network.device,
+            "threads": self._threads,
+        }
+
+
+@contextlib.contextmanager
+def open_engine(
+    model_dir: Union[str, Path],
+    *,
+    runtime: str = AUTO,
+    precision: str = AUTO,
+    threads: Optional[int] = None,
+) -> Iterator[Engine]:
+    """Load a model folder; the block gets the Engine.
+
+    runtime: "auto", "openvino" or "onnxruntime"; precision: "auto", "fp32", "int8" or "bf16";
+    threads: by default as many as this process has processors.
+    Raises DeployError, one line, for an unreadable folder or file, a runtime that is not installed
+    and a precision that the folder or the runtime does not have; ValueError for unknown words.
+    """
+    folder = Path(model_dir)
+    model = read_model_json(folder)
+    plan = plan_engine(model, runtime=runtime, precision=precision, installed=installed_runtimes())
+    threads = threads or available_cpus()
+    network = _load(folder / plan.file, model, plan, threads)
+    LOGGER.info("%s: %s %s (%s)", model.name, plan.runtime, plan.precision, plan.reason)
+    try:
+        yield Engine(network, model, plan, threads)
+    finally:
+        network.close()
+
+
+def plan_engine(
+    model: ModelInfo, *, runtime: str, precision: str, installed: Sequence[str]
+) -> Plan:
+    """Choose runtime, precision and file for a model, given the installed runtimes.
+
+    Raises as open_engine does.
+    """
+    _check_word("runtime", runtime, RUNTIMES)
+    _check_word("precision", precision, PRECISIONS)
+    reasons = []
+    if runtime == AUTO:
+        runtime = _first_installed(installed)
+        reasons.append(f"{runtime} is the first installed of {', '.join(RUNTIMES)}")
+    elif runtime not in installed:
+        raise DeployError(f"runtime {runtime} is not installed; {_install_hint(runtime)}")
+    if precision == AUTO:
+        precision, reason = _auto_precision(model, runtime)
+        reasons.append(reason)
+    _check_precision(model, runtime, precision)
+    return Plan(
+        runtime, precision, model.files[FILE_ROLES[precision]], "; ".join(reasons) or "as asked"
+    )
+
+
+def available_precisions(model: ModelInfo, runtime: str) -> Sequence[str]:
+    """Return the precisions in which a runtime can run the files of a model."""
+    known = [name for name in PRECISIONS if FILE_ROLES[name] in model.files]
+    return [name for name in known if name != "bf16" or runtime == "openvino"]
+
+
+def installed_runtimes() -> Sequence[str]:
+    """Return the runtimes that this Python finds, best first, without importing them."""
+    return [name for name in RUNTIMES if importlib.util.find_spec(name) is not None]
+
+
+def _first_installed(installed: Sequence[str]) -> str:
+    for name in RUNTIMES:
+        if name in installed:
+            return name
+    raise DeployError(
+        f"no runtime is installed, expected one of {', '.join(RUNTIMES)}; "
+        f"{_install_hint('onnxruntime')}"
+    )
+
+
+def _install_hint(runtime: str) -> str:
+    version = LAST_ONNXRUNTIME.get(sys.version_info[:2])
+    if runtime != "onnxruntime" or version is None:
+        return f"run: {sys.executable} -m pip install {runtime}"
+    python = "{}.{}".format(*sys.version_info[:2])
+    return (
+        f"run: {sys.executable} -m pip install {runtime}=={version} (its last for Python {python})"
+    )
+
+
+def _auto_precision(model: ModelInfo, runtime: str) -> Tuple[str, str]:
+    if "qdq" not in model.files:
+        return "fp32", "the folder has no INT8 file"
+    if runtime == "openvino":
+        return "int8", "the folder has an INT8 file"
+    if "fp32" not in model.files:
+        return "int8", "the folder has no FP32 file"
+    return "fp32", "INT8 is slower than FP32 in ONNX Runtime for signed activations"
+
+
+def _check_precision(model: ModelInfo, runtime: str, precision: str) -> None:
+    usable = available_precisions(model, runtime)
+    if precision not in usable:
+        raise DeployError(
+            f"model {model.name} has no {precision} for {runtime}; "
+            f"it has: {', '.join(usable) or 'none (export the model first)'}"
+        )
+
+
+def _check_word(name: str, value: str, known: Sequence[str]) -> None:
+    if value != AUTO and value not in known:
+        raise ValueError(f"{name} is {value!r}; known: {AUTO}, {', '.join(known)}")
+
+
+def _load(path: Path, model: ModelInfo, plan: Plan, threads: int) -> Any:
+    """Import the file of one runtime, and the runtime with it, only when it is chosen."""
+    if plan.runtime == "openvino":
+        from deploy.engine_openvino import OpenVinoNetwork
+
+        return OpenVinoNetwork(path, model, bf16=plan.precision == "bf16", threads=threads)
+    from deploy.engine_onnxruntime import OnnxRuntimeNetwork
+
+    return OnnxRuntimeNetwork(path, model, threads=threads)
