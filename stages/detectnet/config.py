@@ -4,6 +4,9 @@ Field names follow NVIDIA's DetectNet_v2 experiment spec where it has the same s
 `FitConfig` is what every training loop reads (train, and the quantization-aware retrain);
 `TrainConfig` is the `train` section. The defaults are the preset conf/train/default.yaml;
 conf/train/tao.yaml is NVIDIA's.
+
+Classes that nest others, or are nested, are not frozen: OmegaConf cannot merge values into a
+frozen inner class. Nothing writes into them.
 """
 
 import dataclasses
@@ -14,7 +17,6 @@ OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("soft_start_annealing", "one_cycle")
 COVERAGE_LOSSES = ("tao", "balanced")
 BBOX_LOSSES = ("tao", "normalized")
-BORDERS = ("zero", "reflect")
 SELECTIONS = ("last", "best")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -56,7 +58,7 @@ class ModelConfig:
             )
 
 
-@dataclass(frozen=True)
+@dataclass
 class OptimizerConfig:
     """Adam as TensorFlow 1 writes it ("adam": epsilon outside the bias correction), or AdamW.
 
@@ -78,7 +80,7 @@ class OptimizerConfig:
         require_range("optimizer.gradient_clip_norm", self.gradient_clip_norm, 0.0, 1.0e6)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ScheduleConfig:
     """Learning rate against progress in [0, 1].
 
@@ -97,7 +99,7 @@ class ScheduleConfig:
         require_range("schedule.annealing", self.annealing, self.soft_start, 0.999)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TargetConfig:
     """How boxes are drawn as coverage ellipses; names as in NVIDIA's bbox_rasterizer_config."""
 
@@ -114,7 +116,7 @@ class TargetConfig:
         require_range("targets.deadzone_radius", self.deadzone_radius, 0.0, 1.0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class LossConfig:
     """Coverage and box losses and their weights.
 
@@ -146,14 +148,15 @@ class LossConfig:
             raise ValueError("loss.coverage_weight + loss.bbox_weight must be above 0")
 
 
-@dataclass(frozen=True)
+@dataclass
 class AugmentConfig:
     """Random changes of one training picture and its boxes; names and units as in NVIDIA's spec.
 
     translate_max_*: network-input pixels. zoom_min, zoom_max: ratio, above 1 = zoom out.
     rotate_max_rad: radians. hue_rotation_max: degrees. saturation_shift_max, contrast_scale_max,
     brightness_scale_max: fractions of the [0, 1] pixel range. gray_probability: chance that all
-    colour goes. blur_probability: chance of a 3x3 blur. border: what lies outside the picture.
+    colour goes. clip_boxes: cut boxes at the picture's edge and drop those of which less than
+    minimum_visible_frac is left (NVIDIA keeps them whole).
     """
 
     enabled: bool = True
@@ -170,19 +173,19 @@ class AugmentConfig:
     contrast_center: float = 0.5
     brightness_scale_max: float = 0.2
     gray_probability: float = 0.0
-    blur_probability: float = 0.0
-    border: str = "zero"
+    clip_boxes: bool = True
+    minimum_visible_frac: float = 0.3
 
     def __post_init__(self) -> None:
-        require_choice("augment.border", self.border, BORDERS)
         require_range("augment.zoom_min", self.zoom_min, 0.1, self.zoom_max)
-        for name in ("hflip", "rotate", "gray", "blur"):
-            require_range(
-                f"augment.{name}_probability", getattr(self, f"{name}_probability"), 0.0, 1.0
-            )
+        require_range("augment.minimum_visible_frac", self.minimum_visible_frac, 0.0, 1.0)
+        for name in ("hflip_probability", "rotate_probability", "gray_probability"):
+            require_range(f"augment.{name}", getattr(self, name), 0.0, 1.0)
+        for name in ("translate_max_x", "translate_max_y"):
+            require_range(f"augment.{name}", getattr(self, name), 0, 10_000)
 
 
-@dataclass(frozen=True)
+@dataclass
 class FitConfig:
     """One training run.
 
@@ -223,11 +226,11 @@ class FitConfig:
         require_choice("precision", self.precision, PRECISIONS)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainConfig(FitConfig):
     """The `train` section: a fit from scratch, at full width."""
 
 
 def to_plain(config: object) -> dict[str, object]:
     """Return a dataclass configuration as nested plain dictionaries, for logs and checkpoints."""
-    return dataclasses.asdict(config)  # type: ignore[call-overload, no-any-return]
+    return dataclasses.asdict(config)  # type: ignore[call-overload]
