@@ -1,0 +1,1 @@
+"""Draw videos of hands: articulated, lit, occluded, labelled, in the EgoHands layout."""

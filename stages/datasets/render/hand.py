@@ -1,0 +1,198 @@
+"""Draw one articulated hand: cones from the skeleton, skin detail, light, and a mask up to the wrist."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.datasets.render.layer import Layer
+from stages.datasets.render.skeleton import HandShape, Skeleton
+from stages.datasets.render.skin import Light, Skin, shade_skin
+from stages.datasets.render.surface import (
+    Cone,
+    Field,
+    Window,
+    add_cone_inplace,
+    cone_window,
+    new_field,
+)
+
+_PALM, _WRIST = 0, 9
+_DISTANCE = 5.0  # of the viewer, in hand lengths: mild perspective
+
+
+class Placement(NamedTuple):
+    """Where a hand is: wrist in picture pixels, pixels per hand length, camera rotation, side."""
+
+    wrist: tuple[float, float]
+    scale: float
+    rotation: np.ndarray  # (3, 3) hand to camera coordinates
+    is_left: bool
+
+
+class PosedHand(NamedTuple):
+    """A hand in the picture: joints in pixels (x right, y down, z to the viewer) and its frame."""
+
+    joints: np.ndarray  # (21, 3)
+    radii: np.ndarray  # (5, 4) pixels
+    axes: np.ndarray  # (5, 3, 3) unit bone axes in picture coordinates
+    dorsal: np.ndarray  # (5, 3, 3)
+    frame: (
+        np.ndarray
+    )  # (3, 3) columns: the hand's x (thumb side), y, z (palm) in picture coordinates
+    scale: float
+
+
+def place_hand(shape: HandShape, skeleton: Skeleton, placement: Placement) -> PosedHand:
+    """Turn a skeleton into picture coordinates with a mild perspective about the wrist."""
+    mirror = np.array([-1.0 if placement.is_left else 1.0, 1.0, 1.0], np.float32)
+    to_picture = np.diag([1.0, -1.0, 1.0]).astype(np.float32) @ placement.rotation * mirror
+    camera = skeleton.joints @ to_picture.T
+    nearer = _DISTANCE / (_DISTANCE - camera[:, 2:])
+    joints = camera * nearer * placement.scale
+    joints[:, :2] += np.array(placement.wrist, np.float32)
+    radii = shape.radii * nearer[1:, 0].reshape(5, 4) * placement.scale
+    turn = to_picture.T
+    return PosedHand(
+        joints.astype(np.float32),
+        radii.astype(np.float32),
+        skeleton.axes @ turn,
+        skeleton.dorsal @ turn,
+        to_picture,
+        placement.scale,
+    )
+
+
+def draw_hand(hand: PosedHand, skin: Skin, light: Light, *, wrist_radius: float) -> Layer:
+    """Draw a hand and a stub of its wrist.
+
+    wrist_radius: half the wrist's breadth in pixels (the forearm starts with it). The mask covers the
+    hand up to the wrist; alpha also the stub, which fades out so that a forearm drawn before shows.
+    """
+    field = _canvas(hand)
+    for cone in _palm_cones(hand, wrist_radius):
+        window = cone_window(field, cone)
+        if window is not None:
+            add_cone_inplace(field, cone, window, None, None)
+    for finger in (4, 3, 2, 1, 0):
+        _add_finger_inplace(field, hand, finger)
+    up = hand.frame[:, 1]
+    reach = _reach(field, hand)
+    fade = np.clip(reach / (0.16 * hand.scale) + 1.5, 0.0, 1.0)
+    mask = field.cover * np.clip(reach + 0.5 + 0.02 * hand.scale * abs(up[2]), 0.0, 1.0)
+    colour = shade_skin(field, hand.frame, skin, light, unit=hand.scale, wrist=hand.joints[0])
+    return Layer(field.origin, colour, field.cover * fade, mask)
+
+
+def _canvas(hand: PosedHand) -> Field:
+    margin = float(hand.radii.max()) * 1.15 + 2.0
+    low = hand.joints[:, :2].min(axis=0) - margin
+    high = hand.joints[:, :2].max(axis=0) + margin
+    return new_field(low[0], low[1], high[0], high[1])
+
+
+def _reach(field: Field, hand: PosedHand) -> np.ndarray:
+    """How far the surface lies beyond the wrist along the hand, in pixels: (H, W)."""
+    up = hand.frame[:, 1]
+    x = np.arange(field.height.shape[1], dtype=np.float32) + field.origin[0] + 0.5
+    y = np.arange(field.height.shape[0], dtype=np.float32) + field.origin[1] + 0.5
+    wrist = hand.joints[0]
+    flat = (x - wrist[0])[None, :] * up[0] + (y - wrist[1])[:, None] * up[1]
+    return (flat + (field.height - wrist[2]) * up[2]).astype(np.float32)
+
+
+def _palm_cones(hand: PosedHand, wrist_radius: float) -> list[Cone]:
+    """Metacarpals, webs, the balls of thumb and little finger, and the wrist, all joined softly."""
+    unit, frame, joints = hand.scale, hand.frame, hand.joints
+
+    def at(x: float, y: float, z: float) -> np.ndarray:
+        return joints[0] + frame @ np.array([x, y, z], np.float32) * unit
+
+    def cone(
+        a: np.ndarray, b: np.ndarray, ra: float, rb: float, part: int = _PALM, k: float = 0.1
+    ) -> Cone:
+        return Cone(a, b, ra, rb, part, k * unit, 0.09 * unit)
+
+    knuckles = joints[[5, 9, 13, 17]]
+    cones = [
+        cone(at(x, -0.16, 0.0), at(x * 1.1, 0.06, 0.0), wrist_radius * 0.62, wrist_radius * 0.66)
+        for x in (-0.055, 0.055)
+    ]
+    for index, x in enumerate((0.075, 0.025, -0.03, -0.08)):
+        radius = float(hand.radii[index + 1, 0])
+        cones.append(cone(at(x, 0.06, 0.0), knuckles[index], 0.072 * unit, radius * 0.98))
+    for index in range(3):
+        radius = float(hand.radii[index + 1, 0]) * 0.78
+        web = frame[:, 1] * 0.045 * unit + frame[:, 2] * 0.012 * unit
+        a, b = knuckles[index], knuckles[index + 1]
+        cones.append(cone(a * 0.7 + b * 0.3 + web, a * 0.3 + b * 0.7 + web, radius, radius))
+    thumb, ball = joints[1], joints[2]
+    cones.append(cone(at(0.07, 0.10, 0.02), thumb, 0.075 * unit, 0.078 * unit))
+    cones.append(cone(thumb, ball, 0.080 * unit, float(hand.radii[0, 1])))
+    middle = thumb * 0.45 + ball * 0.55
+    cones.append(cone(middle, at(0.075, 0.30, 0.012), 0.05 * unit, 0.055 * unit))
+    cones.append(
+        cone(at(-0.085, 0.10, 0.022), at(-0.135, 0.30, 0.018), 0.066 * unit, 0.062 * unit)
+    )
+    return cones
+
+
+def _add_finger_inplace(field: Field, hand: PosedHand, finger: int) -> None:
+    first = 1 + 4 * finger
+    unit = hand.scale
+    for bone in range(1 if finger == 0 else 0, 3):
+        root = bone == (1 if finger == 0 else 0)
+        cone = Cone(
+            hand.joints[first + bone],
+            hand.joints[first + bone + 1],
+            float(hand.radii[finger, bone]),
+            float(hand.radii[finger, bone + 1]),
+            finger + 1,
+            (0.045 if root else 0.012) * unit,
+            0.03 * unit,
+        )
+        window = cone_window(field, cone)
+        if window is None:
+            continue
+        tone = _finger_tone(window, cone, hand, finger, bone)
+        nail = _nail(window, cone, hand, finger) if bone == 2 else None
+        add_cone_inplace(field, cone, window, tone, nail)
+
+
+def _finger_tone(
+    window: Window, cone: Cone, hand: PosedHand, finger: int, bone: int
+) -> np.ndarray | None:
+    """Creases: crisp lines inside the joints, soft wrinkles over the knuckles when they are straight."""
+    radius = cone.start_radius
+    if radius < 3.0:
+        return None
+    length = float(np.linalg.norm(cone.end - cone.start))
+    back = np.tensordot(hand.dorsal[finger, bone], window.normal, axes=1)
+    tone = np.ones_like(window.along)
+    straight = 1.0
+    if bone > 0:
+        straight = float(hand.axes[finger, bone] @ hand.axes[finger, bone - 1]) ** 2
+    for joint, is_end in ((bone, False), (bone + 1, True)):
+        if joint in (0, 3):
+            continue
+        away = (1.0 - window.along if is_end else window.along) * (length / radius)
+        line = np.exp(-((away * 4.5) ** 2)) * np.clip(-back * 2.0, 0.0, 1.0)
+        ripple = np.exp(-((away * 1.5) ** 2)) * (0.55 + 0.45 * np.cos(away * 13.0))
+        tone -= 0.20 * line + (0.15 * straight) * ripple * np.clip(back * 1.6 - 0.3, 0.0, 1.0)
+    return tone
+
+
+def _nail(window: Window, cone: Cone, hand: PosedHand, finger: int) -> np.ndarray | None:
+    """Nail coverage in the window: an ellipse on the back of the last bone, (h, w) in [0, 1]."""
+    axis, back = hand.axes[finger, 2], hand.dorsal[finger, 2]
+    radius = cone.end_radius
+    if radius < 2.5:
+        return None
+    side = np.cross(axis, back)
+    normal = window.normal
+    length = float(np.linalg.norm(cone.end - cone.start))
+    along = window.along * (length / radius) + np.tensordot(axis, normal, axes=1)
+    centre = length / radius + 0.12
+    across = np.tensordot(side, normal, axes=1)
+    over = np.tensordot(back, normal, axes=1)
+    inside = 1.0 - np.sqrt(((along - centre) / 0.98) ** 4 + (across / 0.74) ** 4)
+    return np.clip(inside * radius * 0.5, 0.0, 1.0) * np.clip(over * 6.0 - 0.9, 0.0, 1.0)

@@ -1,0 +1,224 @@
+"""The scene of a video: room, light, people, objects; everything that is drawn once."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.datasets.render.appearance import Cloth, random_cloth, sample_unit
+from stages.datasets.render.arm import draw_limb
+from stages.datasets.render.background import draw_room
+from stages.datasets.render.camera import Camera, random_camera
+from stages.datasets.render.clutter import draw_prop
+from stages.datasets.render.config import RenderConfig
+from stages.datasets.render.distractors import draw_blob, draw_elbow, draw_head, draw_torso
+from stages.datasets.render.layer import Layer, move_layer, paste_inplace, shade_inplace
+from stages.datasets.render.script import FIELDS, HandScript, write_script
+from stages.datasets.render.skin import Light, Skin, random_skin
+
+MARGIN = 24  # pixels by which the room is larger than the frame on every side
+
+
+class Person(NamedTuple):
+    skin: Skin
+    skin_depth: float
+    sleeve: Cloth
+    cuff: float  # where the sleeve ends, 0 = wrist, 1 = elbow; above 1 = bare forearm
+
+
+class Partner(NamedTuple):
+    """Who sits opposite: head position and size, drawn layers, and where the arms start."""
+
+    centre: tuple[float, float]
+    face_height: float
+    layers: tuple[Layer, ...]
+
+
+class Scene(NamedTuple):
+    split: str
+    place: str
+    room: np.ndarray  # (H + 2 * MARGIN, W + 2 * MARGIN, 3) uint8
+    light: Light
+    camera: Camera
+    me: Person
+    you: Person
+    partner: Partner | None
+    scripts: tuple[HandScript, ...]  # back to front; the last is the anchor
+    covers: tuple[Layer, ...]  # objects in front of the hands
+    num_distractors: int
+
+
+def random_light(rng: np.random.Generator) -> Light:
+    """Draw a light from above, sideways to frontal, of daylight to lamp colour."""
+    direction = np.array(
+        [rng.uniform(-0.9, 0.9), rng.uniform(-1.0, -0.15), rng.uniform(0.35, 1.0)]
+    )
+    warm = rng.normal(0.0, 0.10)
+    tint = np.array([1.0 - warm, 1.0 + rng.normal(0.0, 0.02), 1.0 + warm])
+    power = rng.uniform(0.5, 0.85)
+    ambient = np.array([1.0 + 0.5 * warm, 1.0, 1.0 - 0.5 * warm]) * rng.uniform(0.32, 0.52)
+    unit = direction / np.linalg.norm(direction)
+    return Light(
+        unit.astype(np.float32), (tint * power).astype(np.float32), ambient.astype(np.float32)
+    )
+
+
+def random_person(rng: np.random.Generator, split: str, config: RenderConfig) -> Person:
+    depth = sample_unit(rng, split)
+    bare = rng.uniform() < config.bare_arm_frac
+    cuff = 2.0 if bare else float(rng.uniform(0.08, 0.75))
+    return Person(random_skin(rng, depth), depth, random_cloth(rng, split), cuff)
+
+
+def build_scene(rng: np.random.Generator, split: str, config: RenderConfig) -> Scene:
+    """Draw up one video: every choice that its frames share."""
+    width, height = config.image_wh
+    light = random_light(rng)
+    me, you = random_person(rng, split, config), random_person(rng, split, config)
+    horizon = float(rng.uniform(0.25, 0.62))
+    canvas_hw = (height + 2 * MARGIN, width + 2 * MARGIN)
+    room = draw_room(rng, canvas_hw, split, horizon=horizon)
+    gain = np.clip(light.colour * 0.85 + light.ambient, 0.5, 1.25)
+    picture = np.clip(room.picture * gain, 0, 255).astype(np.uint8)
+    partner = (
+        _partner(rng, you, light, config, horizon) if rng.uniform() < config.person_frac else None
+    )
+    count = _furnish_inplace(rng, picture, split, light, config, horizon)
+    scripts = _cast(rng, config)
+    covers = _covers(rng, split, scripts, config, light)
+    camera = random_camera(rng, (width, height), noise=config.noise, quality=config.jpeg_quality)
+    return Scene(
+        split,
+        room.place,
+        picture,
+        light,
+        camera,
+        me,
+        you,
+        partner,
+        scripts,
+        covers,
+        count + bool(partner),
+    )
+
+
+def _partner(
+    rng: np.random.Generator, you: Person, light: Light, config: RenderConfig, horizon: float
+) -> Partner:
+    width, height = config.image_wh
+    face = float(rng.uniform(0.24, 0.36)) * height
+    centre = (float(rng.uniform(0.3, 0.7)) * width, float(rng.uniform(0.02, 0.2)) * height)
+    torso = draw_torso(centre, face, you.skin, you.sleeve, light, (width, int(height * 1.2)))
+    head = draw_head(rng, you.skin, light, face)
+    placed = move_layer(head, (round(centre[0]), round(centre[1])))
+    return Partner(centre, face, (*torso, placed))
+
+
+def _furnish_inplace(
+    rng: np.random.Generator,
+    picture: np.ndarray,
+    split: str,
+    light: Light,
+    config: RenderConfig,
+    horizon: float,
+) -> int:
+    """Paint objects and skin-coloured distractors into the room; returns how many distractors."""
+    height, width = picture.shape[:2]
+    for _ in range(
+        int(rng.integers(3, config.clutter + 1)) if config.clutter >= 3 else config.clutter
+    ):
+        y = (
+            float(rng.uniform(horizon, 1.0))
+            if rng.uniform() < 0.75
+            else float(rng.uniform(0.0, 1.0))
+        )
+        prop = draw_prop(rng, split, float(rng.uniform(0.12, 0.34)) * height)
+        prop = _lit(prop, light)
+        prop = move_layer(prop, (int(rng.uniform(0, width)), int(y * height)))
+        shade_inplace(picture, prop, shift=_shadow_shift(light, 10.0), strength=0.45)
+        paste_inplace(picture, prop)
+    count = int(rng.integers(1, config.distractors + 1)) if config.distractors else 0
+    for _ in range(count):
+        for layer in _distractor(rng, split, light, (width, height)):
+            shade_inplace(picture, layer, shift=_shadow_shift(light, 8.0), strength=0.4)
+            paste_inplace(picture, layer)
+    return count
+
+
+def _distractor(
+    rng: np.random.Generator, split: str, light: Light, frame_wh: tuple[int, int]
+) -> list[Layer]:
+    width, height = frame_wh
+    size = float(rng.uniform(0.2, 0.38)) * height
+    skin = random_skin(rng, sample_unit(rng, split))
+    kind = rng.uniform()
+    if kind < 0.3:
+        return draw_elbow(rng, skin, light, frame_wh, size * 1.2)
+    at = (float(rng.uniform(0.05, 0.95)) * width, float(rng.uniform(0.1, 0.9)) * height)
+    if kind < 0.6:
+        face = float(rng.uniform(0.12, 0.3)) * height
+        head = draw_head(rng, skin, light, face)
+        at = (at[0], float(rng.uniform(0.05, 0.45)) * height)
+        neck = draw_limb(
+            np.float32([at[0], at[1] + 0.3 * face]),
+            np.float32([at[0], at[1] + 0.7 * face]),
+            (0.2 * face, 0.22 * face),
+            skin,
+            light,
+            frame_wh=frame_wh,
+        )
+        bust = draw_limb(
+            np.float32([at[0], at[1] + 1.0 * face]),
+            np.float32([at[0], at[1] + 1.5 * face]),
+            (0.42 * face, 0.6 * face),
+            random_cloth(rng, split),
+            light,
+            frame_wh=frame_wh,
+        )
+        placed = move_layer(head, (int(at[0]), int(at[1])))
+        return [layer for layer in (neck, bust, placed) if layer is not None]
+    return draw_blob(rng, split, at, light, frame_wh, size)
+
+
+def _cast(rng: np.random.Generator, config: RenderConfig) -> tuple[HandScript, ...]:
+    """Choose 1 to 4 hands and write their scripts, others' hands first (they are behind)."""
+    count = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.35, 0.3, 0.2]))
+    chosen = sorted(rng.permutation(len(FIELDS))[:count].tolist(), reverse=True)
+    fields = [FIELDS[index] for index in chosen]
+    return tuple(
+        write_script(rng, field, config, is_anchor=index == count - 1)
+        for index, field in enumerate(fields)
+    )
+
+
+def _covers(
+    rng: np.random.Generator,
+    split: str,
+    scripts: tuple[HandScript, ...],
+    config: RenderConfig,
+    light: Light,
+) -> tuple[Layer, ...]:
+    """Objects standing in front of where hands come by, so that they hide a part of them."""
+    covers = []
+    for script in scripts:
+        for start in range(0, config.frames_per_video, 15):
+            if rng.uniform() >= config.cover_frac:
+                continue
+            frame = min(start + int(rng.integers(15)), config.frames_per_video - 1)
+            state = script.states[frame]
+            size = state.scale * float(rng.uniform(0.5, 0.95))
+            turn = rng.uniform(0.0, 2 * np.pi)
+            away = state.scale * float(rng.uniform(0.38, 0.6))
+            x = state.middle[0] + away * float(np.cos(turn))
+            y = state.middle[1] + away * abs(float(np.sin(turn)))
+            prop = _lit(draw_prop(rng, split, size), light)
+            covers.append(move_layer(prop, (round(x), round(y))))
+    return tuple(covers)
+
+
+def _lit(layer: Layer, light: Light) -> Layer:
+    gain = np.clip(light.colour * 0.8 + light.ambient, 0.5, 1.3)
+    return layer._replace(colour=np.clip(layer.colour * gain, 0, 255).astype(np.float32))
+
+
+def _shadow_shift(light: Light, reach: float) -> tuple[float, float]:
+    return -float(light.direction[0]) * reach, -float(light.direction[1]) * reach * 0.6 + 3.0

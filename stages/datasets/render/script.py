@@ -1,0 +1,240 @@
+"""The script of a video: whose hands move where, turn how, and show which gesture when.
+
+A hand holds a pose for 5 to 9 frames, then changes to the next one in 2 to 4 frames. Its label is decided
+from geometry: close to a gesture's own angles it is that gesture, far from all six it is `random`, in
+between it is None (ambiguous); so is a hand seen edge-on.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.datasets.render.config import RenderConfig
+from stages.datasets.render.poses import GESTURES, POSES, RANDOM_POSES, blend_poses, solve_pose
+from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_shape, rotation_matrix
+
+FIELDS = ("myleft", "myright", "yourleft", "yourright")
+NEAR_DEG, FAR_DEG = 9.0, 20.0
+_EDGE_ON = 0.45
+# The middle of a hand lies this far from the wrist, in hand lengths; it is what the script moves.
+_MIDDLE = np.float32([0.0, 0.45, 0.0])
+
+
+class HandState(NamedTuple):
+    """One hand in one frame; positions in pixels, angles in degrees."""
+
+    middle: tuple[float, float]
+    scale: float
+    turn: tuple[float, float, float]  # yaw, pitch, roll of skeleton.rotation_matrix
+    angles: np.ndarray  # (5, 4)
+    label: str | None
+
+
+class HandScript(NamedTuple):
+    field: str
+    shape: HandShape
+    states: tuple[HandState, ...]
+
+    @property
+    def is_left(self) -> bool:
+        return self.field.endswith("left")
+
+    @property
+    def is_mine(self) -> bool:
+        return self.field.startswith("my")
+
+
+class _Hold(NamedTuple):
+    pose: str
+    first: int
+    last: int  # inclusive
+    angles: np.ndarray
+    turn: np.ndarray  # (3,)
+
+
+def pose_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Root mean square difference of the joint angles, in degrees."""
+    return float(np.sqrt(np.mean((first - second) ** 2)))
+
+
+def label_pose(
+    angles: np.ndarray, gestures: dict[str, np.ndarray], poses: np.ndarray
+) -> str | None:
+    """Name the gesture of a pose.
+
+    gestures: the person's own angles of the five named gestures; poses: (P, 5, 4) of the other poses.
+    A pose that nears one of the others, or is far from all five gestures, is `random`; one that nears a
+    gesture is that gesture; anything else is None.
+    """
+    distances = {name: pose_distance(angles, own) for name, own in gestures.items()}
+    nearest = min(distances, key=lambda name: distances[name])
+    other = min(pose_distance(angles, own) for own in poses)
+    if distances[nearest] <= NEAR_DEG and distances[nearest] < other:
+        return nearest
+    if distances[nearest] >= FAR_DEG or other <= NEAR_DEG:
+        return "random"
+    return None
+
+
+def is_edge_on(rotation: np.ndarray, gesture: str | None) -> bool:
+    """Whether the palm's plane, or the thumb of a thumbs_up, is turned too far from the picture."""
+    if gesture == "thumbs_up":
+        return float(np.hypot(rotation[0, 0], rotation[1, 0])) < 0.7
+    return abs(float(rotation[2, 2])) < _EDGE_ON
+
+
+def write_script(
+    rng: np.random.Generator, field: str, config: RenderConfig, *, is_anchor: bool
+) -> HandScript:
+    """Write one hand's part. The anchor stays well inside the frame for the whole video."""
+    shape = random_shape(rng)
+    shows_back = rng.uniform() < (0.62 if field.startswith("my") else 0.35)
+    holds = _holds(rng, shape, config.frames_per_video, field, shows_back=shows_back)
+    own = {name: solve_pose(name, shape) for name in GESTURES if name != "random"}
+    others = np.stack([solve_pose(name, shape) for name in RANDOM_POSES])
+    frames = config.frames_per_video
+    middles = _path(rng, frames, field, config, is_anchor=is_anchor)
+    scales = _scales(rng, frames, field, config)
+    drift = _drift(rng, frames)
+    states = []
+    for frame in range(frames):
+        angles, turn = _pose_at(holds, frame)
+        turn = turn + drift[frame]
+        label = label_pose(angles, own, others)
+        if is_edge_on(rotation_matrix(*turn.tolist()), label):
+            label = None
+        scale = _fit_height(shape, angles, turn, float(scales[frame]), config)
+        middle = (float(middles[frame, 0]), float(middles[frame, 1]))
+        states.append(HandState(middle, scale, tuple(turn.tolist()), angles, label))
+    return HandScript(field, shape, tuple(states))
+
+
+def wrist_of(state: HandState, rotation: np.ndarray) -> tuple[float, float]:
+    """Where the wrist lies when the hand's middle is where the script wants it."""
+    offset = rotation @ _MIDDLE * state.scale
+    return state.middle[0] - float(offset[0]), state.middle[1] + float(offset[1])
+
+
+def _holds(
+    rng: np.random.Generator, shape: HandShape, frames: int, field: str, *, shows_back: bool
+) -> list[_Hold]:
+    deck: list[str] = []
+    holds: list[_Hold] = []
+    frame = -int(rng.integers(0, 5))
+    while frame < frames:
+        if not deck:
+            deck = [GESTURES[index] for index in rng.permutation(len(GESTURES))]
+        gesture = deck.pop()
+        pose = gesture
+        if gesture == "random":
+            pose = RANDOM_POSES[int(rng.integers(len(RANDOM_POSES)))]
+        last = frame + int(rng.integers(5, 10))
+        angles = solve_pose(pose, shape, rng.normal(0.0, 2.5, (5, 4)))
+        holds.append(
+            _Hold(pose, frame, last, angles, _turn(rng, pose, field, shows_back=shows_back))
+        )
+        frame = last + int(rng.integers(3, 6))
+    return holds
+
+
+def _turn(rng: np.random.Generator, pose: str, field: str, *, shows_back: bool) -> np.ndarray:
+    """Draw yaw, pitch and roll of a hold; a thumbs_up lies on its side so that the thumb points up."""
+    yaw = float(np.clip(rng.normal(0.0, 19.0), -42.0, 42.0)) + (180.0 if shows_back else 0.0)
+    pitch = float(np.clip(rng.normal(0.0, 13.0), -32.0, 32.0))
+    roll = float(np.clip(rng.normal(0.0, 17.0), -40.0, 40.0))
+    if pose == "thumbs_up":
+        thumb_is_right = field.endswith("right") != shows_back
+        yaw = 0.6 * (yaw - 180.0 * shows_back) + 180.0 * shows_back
+        pitch = float(rng.uniform(-30.0, 30.0))
+        roll = 0.8 * roll + (90.0 if thumb_is_right else -90.0)
+    return np.array([yaw, pitch, roll], np.float32)
+
+
+def _pose_at(holds: list[_Hold], frame: int) -> tuple[np.ndarray, np.ndarray]:
+    for hold, following in zip(holds, [*holds[1:], holds[-1]], strict=True):
+        if frame <= hold.last:
+            return hold.angles, hold.turn
+        if frame < following.first:
+            fraction = (frame - hold.last) / (following.first - hold.last)
+            return (
+                blend_poses(hold.angles, following.angles, fraction),
+                blend_poses(hold.turn, following.turn, fraction),
+            )
+    return holds[-1].angles, holds[-1].turn
+
+
+def _drift(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Slow unrest of the hand's attitude: (frames, 3) degrees."""
+    time = np.arange(frames)[:, None] * rng.uniform(0.15, 0.5, (1, 3))
+    return (np.sin(time + rng.uniform(0, 6.3, (1, 3))) * [4.0, 3.0, 4.0]).astype(np.float32)
+
+
+def _region(field: str) -> tuple[float, float, float, float]:
+    """Where a hand's middle usually is: x and y range as fractions of the frame."""
+    mine, left = field.startswith("my"), field.endswith("left")
+    x = (0.10, 0.56) if left == mine else (0.44, 0.90)
+    return (*x, *((0.42, 0.86) if mine else (0.16, 0.62)))
+
+
+def _path(
+    rng: np.random.Generator, frames: int, field: str, config: RenderConfig, *, is_anchor: bool
+) -> np.ndarray:
+    """Smooth path of the hand's middle: (frames, 2) pixels."""
+    width, height = config.image_wh
+    x0, x1, y0, y1 = _region(field)
+    if is_anchor:
+        x0, x1, y0, y1 = max(x0, 0.2), min(x1, 0.8), max(y0, 0.3), min(y1, 0.7)
+    times, points = [], []
+    time = 0.0
+    here = np.array([rng.uniform(x0, x1), rng.uniform(y0, y1)])
+    while True:
+        point = here
+        if not is_anchor and rng.uniform() < config.border_frac:
+            point = _border_point(rng, here, field)
+        times.append(time)
+        points.append(point)
+        if time >= frames:
+            break
+        time += float(rng.uniform(6, 14))
+        here = np.clip(here + rng.normal(0.0, (0.09, 0.10)), (x0, y0), (x1, y1))
+    known = np.array(points) * [width, height]
+    grid = np.arange(-4, frames + 4)
+    path = np.stack([np.interp(grid, times, known[:, axis]) for axis in (0, 1)], axis=1)
+    kernel = np.hanning(11)[1:-1]
+    smooth = [np.convolve(path[:, axis], kernel / kernel.sum(), mode="same") for axis in (0, 1)]
+    return np.stack(smooth, axis=1)[4:-4]
+
+
+def _border_point(rng: np.random.Generator, here: np.ndarray, field: str) -> np.ndarray:
+    """Pull a waypoint towards the nearest border, near enough for the hand to be cut."""
+    if field.startswith("my") and rng.uniform() < 0.6:
+        return np.array([here[0], rng.uniform(0.93, 1.06)])
+    return np.array(
+        [rng.uniform(-0.02, 0.04) if here[0] < 0.5 else rng.uniform(0.96, 1.02), here[1]]
+    )
+
+
+def _scales(rng: np.random.Generator, frames: int, field: str, config: RenderConfig) -> np.ndarray:
+    """Pixels per hand length over time: (frames,)."""
+    height = config.image_wh[1]
+    low, high = (0.22, 0.44) if field.startswith("my") else (0.17, 0.32)
+    if rng.uniform() < 0.08:
+        low, high = 0.09, 0.16
+    base = float(rng.uniform(low, high))
+    wave = np.sin(np.arange(frames) * rng.uniform(0.08, 0.25) + rng.uniform(0, 6.3))
+    return (base * (1.0 + 0.10 * wave) * height).astype(np.float32)
+
+
+def _fit_height(
+    shape: HandShape, angles: np.ndarray, turn: np.ndarray, scale: float, config: RenderConfig
+) -> float:
+    """Clamp the scale so that the whole hand's box height stays inside the configured range."""
+    rotation = rotation_matrix(*turn.tolist())
+    joints = pose_skeleton(shape, angles).joints @ rotation.T
+    nearer = 5.0 / (5.0 - joints[:, 2])
+    y = joints[:, 1] * nearer
+    radii = np.concatenate([[0.1], shape.radii.reshape(-1)]) * nearer
+    extent = float((y + radii).max() - (y - radii).min())
+    low, high = config.min_hand_height * 1.15, config.max_hand_height * 0.97
+    height = config.image_wh[1]
+    return float(np.clip(scale, low * height / extent, high * height / extent))

@@ -1,0 +1,185 @@
+"""Skin: tones over the whole human range, palm lines, and the light on them.
+
+Shading is wrapped Lambert with a wider wrap in red (light that travels through skin comes out red),
+ambient occlusion from the height field, a self shadow towards the light, and a faint gloss.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from stages.datasets.render.surface import FAR, Field
+
+# Albedo from the lightest to the darkest tone, sRGB; a ladder like Monk's, with the red of living skin.
+_TONES = np.array(
+    [
+        [246, 214, 194],
+        [238, 194, 168],
+        [228, 176, 144],
+        [212, 156, 120],
+        [190, 132, 96],
+        [164, 106, 74],
+        [136, 85, 58],
+        [108, 67, 47],
+        [82, 51, 38],
+        [60, 39, 31],
+    ],
+    np.float32,
+)
+
+
+class Skin(NamedTuple):
+    back: np.ndarray  # (3,) BGR 0..255
+    palm: np.ndarray  # (3,) BGR 0..255
+    nail: np.ndarray  # (3,) BGR 0..255
+    lines: np.ndarray  # (128, 128) float32 palm line map, 1 = none
+    mottle: np.ndarray  # (256, 256) float32 noise around 1
+    hair: float  # darkness of hair on back and arm, 0..1
+
+
+class Light(NamedTuple):
+    direction: np.ndarray  # (3,) unit, towards the light; x right, y DOWN, z to the viewer
+    colour: np.ndarray  # (3,) BGR gains
+    ambient: np.ndarray  # (3,) BGR gains
+
+
+def skin_tone(depth: float) -> np.ndarray:
+    """Interpolate the tone ladder: depth 0 is the lightest, 1 the darkest; (3,) BGR 0..255."""
+    position = float(np.clip(depth, 0.0, 1.0)) * (len(_TONES) - 1)
+    index = min(int(position), len(_TONES) - 2)
+    tone = _TONES[index] + (_TONES[index + 1] - _TONES[index]) * (position - index)
+    return tone[::-1].astype(np.float32)
+
+
+def random_skin(rng: np.random.Generator, depth: float) -> Skin:
+    """One person's skin at a given depth of tone, with a personal hue, palm lines and mottle."""
+    hue = rng.normal(0.0, 1.0, 2)
+    tint = np.array([1.0 - 0.035 * hue[0], 1.0 + 0.015 * hue[1], 1.0 + 0.025 * hue[0]], np.float32)
+    back = skin_tone(depth) * tint
+    # Palms carry little melanin: dark skin has clearly lighter, pinker palms.
+    palm = skin_tone(depth * 0.62) * tint * np.array([0.97, 0.95, 1.02], np.float32)
+    nail = palm * np.array([1.06, 1.02, 1.04], np.float32) + np.array([14, 10, 12], np.float32)
+    return Skin(back, palm, nail, _palm_lines(rng), _mottle(rng), float(rng.uniform(0, 1) ** 2))
+
+
+def _mottle(rng: np.random.Generator) -> np.ndarray:
+    total = np.zeros((256, 256), np.float32)
+    for cells, weight in ((8, 0.03), (24, 0.03), (80, 0.025), (256, 0.02)):
+        grid = rng.normal(0.0, weight, (cells, cells)).astype(np.float32)
+        total += cv2.resize(grid, (256, 256), interpolation=cv2.INTER_CUBIC)
+    return 1.0 + total
+
+
+def _palm_lines(rng: np.random.Generator) -> np.ndarray:
+    """Heart, head and life line and some fine ones, on the palm x -0.28..0.28, y 0..0.56 map."""
+    picture = np.ones((128, 128), np.float32)
+    curves = [
+        ([(-0.19, 0.37), (-0.08, 0.36), (0.02, 0.39), (0.06, 0.445)], 0.30, 2),
+        ([(0.13, 0.345), (0.04, 0.33), (-0.06, 0.285), (-0.15, 0.22)], 0.28, 2),
+        ([(0.14, 0.355), (0.06, 0.30), (0.025, 0.18), (0.045, 0.05)], 0.30, 2),
+        ([(-0.02, 0.10), (-0.01, 0.22), (0.0, 0.34)], 0.12, 1),
+        ([(-0.14, 0.012), (0.0, 0.0), (0.14, 0.012)], 0.22, 1),
+        ([(-0.13, 0.035), (0.0, 0.028), (0.13, 0.035)], 0.14, 1),
+    ]
+    for points, depth, thickness in curves:
+        bent = np.array(points) + rng.normal(0.0, 0.008, (len(points), 2))
+        ticks = np.linspace(0, 1, 20)
+        known = np.linspace(0, 1, len(points))
+        degree = min(len(points) - 1, 3)
+        line = [np.polyval(np.polyfit(known, bent[:, c], degree), ticks) for c in (0, 1)]
+        pixels = np.stack([(line[0] + 0.28) / 0.56 * 128, line[1] / 0.56 * 128], axis=1)
+        layer = np.zeros_like(picture)
+        cv2.polylines(
+            layer, [np.round(pixels * 16).astype(np.int32)], False, 1.0, thickness, cv2.LINE_AA, 4
+        )
+        picture -= depth * cv2.GaussianBlur(layer, (0, 0), 0.8)
+    return picture
+
+
+def shade_skin(
+    field: Field, frame: np.ndarray, skin: Skin, light: Light, *, unit: float, wrist: np.ndarray
+) -> np.ndarray:
+    """Colour a skin surface: (H, W, 3) float32 BGR 0..255.
+
+    frame: (3, 3), columns are the hand's axes in the picture; unit: pixels per hand length.
+    """
+    normal = field.normal
+    palmar = np.tensordot(frame[:, 2], normal, axes=1)
+    inner = np.clip(palmar * 1.5 + 0.45, 0.0, 1.0)
+    inner *= np.clip(1.6 - 0.0 * palmar, 0.0, 1.0)
+    tone = field.tone * _mottle_at(field, skin, unit)
+    tone *= _lines_at(field, frame, skin, unit, wrist, palmar)
+    albedo = skin.back + inner[..., None] * (skin.palm - skin.back)  # (H, W, 3)
+    albedo += field.nail[..., None] * 0.75 * (skin.nail - albedo)
+    shadow = occlusion(field, light, unit)
+    return _light(albedo * tone[..., None], field, light, shadow)
+
+
+def _light(albedo: np.ndarray, field: Field, light: Light, shadow: np.ndarray) -> np.ndarray:
+    normal = field.normal
+    lambert = np.tensordot(light.direction, normal, axes=1)
+    half = light.direction + np.array([0.0, 0.0, 1.0], np.float32)
+    half = half / np.linalg.norm(half)
+    shine = np.maximum(np.tensordot(half, normal, axes=1), 0.0)
+    gloss = shine**24 * (10.0 + 40.0 * field.nail) * shadow
+    sky = 0.78 - 0.22 * normal[1]
+    result = np.empty_like(albedo)
+    for channel, wrap in enumerate((0.12, 0.2, 0.42)):
+        direct = np.clip((lambert + wrap) / (1.0 + wrap), 0.0, 1.0) * shadow
+        gain = direct * light.colour[channel] + sky * (
+            light.ambient[channel] * (0.35 + 0.65 * shadow)
+        )
+        result[..., channel] = albedo[..., channel] * gain + gloss * light.colour[channel]
+    return np.clip(result, 0.0, 255.0)
+
+
+def occlusion(field: Field, light: Light, unit: float) -> np.ndarray:
+    """Darkness from neighbouring surface: (H, W), 1 = open, about 0.3 = deep crease."""
+    inside = (field.height > FAR / 2).astype(np.float32)
+    height = np.where(inside > 0, field.height, 0.0).astype(np.float32)
+    result = np.ones_like(height)
+    for size, gain in ((0.05, 5.0), (0.16, 2.2)):
+        kernel = max(int(size * unit) | 1, 3)
+        weight = cv2.blur(inside, (kernel, kernel))
+        around = cv2.blur(height, (kernel, kernel)) / np.maximum(weight, 1e-3)
+        depth = np.maximum(around - height, 0.0) / unit
+        result -= np.minimum(depth * gain, 0.45)
+    step = light.direction[:2] * (0.07 * unit)
+    move = np.array([[1, 0, -step[0]], [0, 1, -step[1]]], np.float32)
+    toward = cv2.warpAffine(height, move, height.shape[::-1], flags=cv2.INTER_LINEAR)
+    cast = np.clip((toward - height) / unit - 0.05, 0.0, 0.06) * 5.0
+    return np.clip(result - cv2.blur(cast, (3, 3)), 0.25, 1.0)
+
+
+def _mottle_at(field: Field, skin: Skin, unit: float) -> np.ndarray:
+    height, width = field.height.shape
+    zoom = max(unit / 150.0, 0.5)
+    need = (int(height / zoom) + 1, int(width / zoom) + 1)
+    tile = skin.mottle[: min(need[0], 256), : min(need[1], 256)]
+    return cv2.resize(tile, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _lines_at(
+    field: Field,
+    frame: np.ndarray,
+    skin: Skin,
+    unit: float,
+    wrist: np.ndarray,
+    palmar: np.ndarray,
+) -> np.ndarray:
+    """Sample the palm line map where the palm faces the viewer: (H, W), 1 elsewhere."""
+    if unit < 60 or frame[2, 2] < 0.2:
+        return np.ones_like(field.height)
+    height, width = field.height.shape
+    x = (np.arange(width, dtype=np.float32) + field.origin[0] + 0.5 - wrist[0])[None, :]
+    y = (np.arange(height, dtype=np.float32) + field.origin[1] + 0.5 - wrist[1])[:, None]
+    z = np.where(field.part == 0, field.height, wrist[2]) - wrist[2]
+    scale = np.float32(128 / 0.56 / unit)
+    u = (x * frame[0, 0] + y * frame[1, 0] + z * frame[2, 0]) * scale + 64
+    v = (x * frame[0, 1] + y * frame[1, 1] + z * frame[2, 1]) * scale
+    lines = cv2.remap(
+        skin.lines, u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR, borderValue=1.0
+    )
+    use = (field.part == 0) * np.clip(palmar * 2.0, 0.0, 1.0)
+    return 1.0 + use * (lines - 1.0)

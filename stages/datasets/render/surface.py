@@ -1,0 +1,133 @@
+"""Height fields of round cones: the geometry under every hand and arm.
+
+A limb is a chain of round cones (a sphere swept from one centre and radius to another) seen along z. Each
+cone is evaluated only in its own window of the canvas; overlapping cones are joined by the polynomial
+smooth maximum of their heights (Quilez, "smooth minimum"), which also blends their normals, so that
+joints look like flesh and not like beads. Pixels: x right, y down, z towards the viewer.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+FAR = np.float32(-1e6)
+
+
+class Cone(NamedTuple):
+    """A swept sphere; part tells which cones belong together (same part: generous smoothing)."""
+
+    start: np.ndarray  # (3,) pixels
+    end: np.ndarray  # (3,) pixels
+    start_radius: float
+    end_radius: float
+    part: int
+    smoothing: float  # pixels, towards other parts
+    own_smoothing: float  # pixels, towards the same part
+
+
+class Window(NamedTuple):
+    """Where a cone may touch the canvas, and what it looks like there; arrays are (h, w) float32."""
+
+    rows: slice
+    columns: slice
+    along: np.ndarray  # 0 at the start, 1 at the end
+    height: np.ndarray
+    normal: np.ndarray  # (3, h, w)
+    cover: np.ndarray  # anti-aliased coverage in [0, 1]
+
+
+class Field(NamedTuple):
+    """The joined surface on a canvas, written in place by add_cone."""
+
+    origin: tuple[int, int]  # x, y of the canvas' corner in the picture
+    height: np.ndarray  # (H, W)
+    normal: np.ndarray  # (3, H, W), unit where covered
+    cover: np.ndarray  # (H, W)
+    tone: np.ndarray  # (H, W) albedo factor
+    nail: np.ndarray  # (H, W) in [0, 1]
+    part: np.ndarray  # (H, W) int8, -1 where empty
+
+
+def new_field(x_min: float, y_min: float, x_max: float, y_max: float) -> Field:
+    """Make an empty canvas over the given picture region (outer pixel bounds)."""
+    left, top = int(np.floor(x_min)), int(np.floor(y_min))
+    shape = (max(int(np.ceil(y_max)) - top, 1), max(int(np.ceil(x_max)) - left, 1))
+    return Field(
+        origin=(left, top),
+        height=np.full(shape, FAR, np.float32),
+        normal=np.zeros((3, *shape), np.float32),
+        cover=np.zeros(shape, np.float32),
+        tone=np.ones(shape, np.float32),
+        nail=np.zeros(shape, np.float32),
+        part=np.full(shape, -1, np.int8),
+    )
+
+
+def cone_window(field: Field, cone: Cone) -> Window | None:
+    """Evaluate one cone; None when it lies outside the canvas."""
+    reach = np.array([cone.start_radius, cone.end_radius]) + 1.0
+    ends = np.stack([cone.start[:2], cone.end[:2]]) - np.array(field.origin)
+    height, width = field.height.shape
+    low = np.maximum(np.floor((ends - reach[:, None]).min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil((ends + reach[:, None]).max(axis=0)), (width, height)).astype(int)
+    if (high <= low).any():
+        return None
+    x = np.arange(low[0], high[0], dtype=np.float32)[None, :] + np.float32(0.5 - ends[0, 0])
+    y = np.arange(low[1], high[1], dtype=np.float32)[:, None] + np.float32(0.5 - ends[0, 1])
+    along, z, normal, cover = _evaluate(x, y, cone)
+    rows, columns = slice(low[1], high[1]), slice(low[0], high[0])
+    return Window(rows, columns, along, z, normal, cover)
+
+
+def _evaluate(
+    x: np.ndarray, y: np.ndarray, cone: Cone
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Solve the swept sphere per pixel: position along the axis, height, normal, coverage.
+
+    The nearest point in the picture is not the highest one when the bone points at the viewer: the
+    highest slides along the axis by R * dz / (L * l), R being half the chord through the pixel.
+    """
+    ex, ey, ez = (float(v) for v in cone.end - cone.start)
+    flat = max(ex * ex + ey * ey, 1e-2)
+    length = (flat + ez * ez) ** 0.5
+    grow = cone.end_radius - cone.start_radius
+    free = (x * (ex / flat) + y * (ey / flat)).astype(np.float32)
+    along = np.clip(free, 0.0, 1.0)
+    dx, dy = x - along * ex, y - along * ey
+    distance2 = dx * dx + dy * dy
+    radius = cone.start_radius + grow * along
+    cover = np.clip(radius - np.sqrt(distance2) + 0.5, 0.0, 1.0)
+    if abs(ez) > 0.15 * length:
+        across2 = x * x + y * y - free * free * flat
+        chord = np.sqrt(np.maximum(radius * radius - across2, 0.0))
+        along = np.clip(free + chord * (ez / (length * flat**0.5)), 0.0, 1.0)
+        dx, dy = x - along * ex, y - along * ey
+        distance2 = dx * dx + dy * dy
+        radius = cone.start_radius + grow * along
+    rise = np.sqrt(np.maximum(radius * radius - distance2, 0.0))
+    inverse = 1.0 / np.maximum(radius, 1e-3)
+    normal = np.stack([dx, dy, rise]) * inverse
+    return along, rise + along * ez + float(cone.start[2]), normal, cover
+
+
+def add_cone_inplace(
+    field: Field, cone: Cone, window: Window, tone: np.ndarray | None, nail: np.ndarray | None
+) -> None:
+    """Join a cone to the surface; tone and nail are (h, w) in its window, None for plain skin."""
+    at = (window.rows, window.columns)
+    old = field.height[at]
+    smooth = np.where(field.part[at] == cone.part, cone.own_smoothing, cone.smoothing)
+    smooth = np.maximum(smooth, 1e-3).astype(np.float32)
+    share = np.clip(0.5 + 0.5 * (window.height - old) / smooth, 0.0, 1.0)
+    share *= window.cover > 0.02
+    lone = field.cover[at] <= 0.02
+    bump = np.where(lone, 0.0, smooth * share * (1.0 - share))
+    field.height[at] = np.where(
+        lone & (share > 0), window.height, old + share * (window.height - old)
+    )
+    field.height[at] += bump
+    field.normal[(slice(None), *at)] += share * (window.normal - field.normal[(slice(None), *at)])
+    field.cover[at] = np.maximum(field.cover[at], window.cover)
+    field.tone[at] += share * ((1.0 if tone is None else tone) - field.tone[at])
+    field.nail[at] += share * ((0.0 if nail is None else nail) - field.nail[at])
+    field.part[at] = np.where(share > 0.5, cone.part, field.part[at])

@@ -1,0 +1,278 @@
+"""Frames of one video: hands and arms over the room, what is visible of each, and its labels."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.datasets.render.arm import draw_limb
+from stages.datasets.render.camera import expose
+from stages.datasets.render.config import RenderConfig
+from stages.datasets.render.hand import Placement, draw_hand, place_hand
+from stages.datasets.render.layer import (
+    Layer,
+    blur_motion,
+    move_layer,
+    overlap,
+    paste_inplace,
+    shade_inplace,
+)
+from stages.datasets.render.outline import trace_outline
+from stages.datasets.render.scene import MARGIN, Partner, Person, Scene
+from stages.datasets.render.script import HandScript, HandState, wrist_of
+from stages.datasets.render.skeleton import pose_skeleton, rotation_matrix
+
+MIN_VISIBLE = 0.35  # a hand that shows less is taken out of the frame, arm and all
+MIN_VISIBLE_GESTURE = 0.7
+MIN_HEIGHT_GESTURE = 0.09  # of the frame's height
+_EXPOSURE = 0.35  # of the time between two frames
+
+
+class Hand(NamedTuple):
+    """A labelled hand: its outline (K, 2) in pixels, gesture (None: unclear), visible share in [0, 1]."""
+
+    field: str
+    outline: np.ndarray
+    gesture: str | None
+    visible: float
+
+
+class Frame(NamedTuple):
+    image: np.ndarray  # (H, W, 3) uint8 BGR
+    hands: tuple[Hand, ...]
+
+
+class _Actor(NamedTuple):
+    """One hand in one frame, with its arm: layers back to front, the last is the hand."""
+
+    script: HandScript
+    state: HandState
+    layers: tuple[Layer, ...]
+
+
+def render_frames(scene: Scene, rng: np.random.Generator, config: RenderConfig) -> Iterator[Frame]:
+    """Draw the video's frames in order; rng drives the camera's unrest and noise alone."""
+    phase = rng.uniform(0, 6.3, 4)
+    for index in range(config.frames_per_video):
+        sway = np.sin(index * np.array([0.21, 0.13, 0.17, 0.09]) + phase)
+        shift = (
+            round(float(sway[0] + sway[1]) * 0.45 * MARGIN),
+            round(float(sway[2] + sway[3]) * 0.3 * MARGIN),
+        )
+        yield _render_frame(scene, index, shift, rng, config)
+
+
+def _render_frame(
+    scene: Scene,
+    index: int,
+    shift: tuple[int, int],
+    rng: np.random.Generator,
+    config: RenderConfig,
+) -> Frame:
+    width, height = config.image_wh
+    actors = [_stage_actor(scene, script, index, config) for script in scene.scripts]
+    covers = [move_layer(cover, shift) for cover in scene.covers]
+    actors, covers, owner = _resolve(actors, covers, (height, width), config)
+    corner = (MARGIN - shift[1], MARGIN - shift[0])
+    image = scene.room[corner[0] : corner[0] + height, corner[1] : corner[1] + width].copy()
+    if scene.partner is not None:
+        for layer in scene.partner.layers:
+            paste_inplace(image, layer)
+    for actor in actors:
+        drop = 0.10 * actor.state.scale
+        shadow = (-scene.light.direction[0] * drop, -scene.light.direction[1] * drop * 0.6 + 3)
+        shade_inplace(image, actor.layers[-1], shift=shadow, strength=0.42)
+        for layer in actor.layers:
+            paste_inplace(image, layer)
+    for cover in covers:
+        paste_inplace(image, cover)
+    hands = [_label(actor, owner, rank + 1, config) for rank, actor in enumerate(actors)]
+    return Frame(expose(image, scene.camera, rng), tuple(hands))
+
+
+def _stage_actor(scene: Scene, script: HandScript, index: int, config: RenderConfig) -> _Actor:
+    """Draw one hand and its arm for one frame."""
+    state = script.states[index]
+    person = scene.me if script.is_mine else scene.you
+    rotation = rotation_matrix(*state.turn)
+    wrist = wrist_of(state, rotation)
+    skeleton = pose_skeleton(script.shape, state.angles)
+    hand = place_hand(
+        script.shape, skeleton, Placement(wrist, state.scale, rotation, script.is_left)
+    )
+    breadth = float(np.hypot(hand.frame[0, 0], hand.frame[1, 0]))
+    wrist_radius = (0.105 + 0.032 * breadth) * state.scale
+    drawn = draw_hand(hand, person.skin, scene.light, wrist_radius=wrist_radius)
+    drawn = blur_motion(drawn, _velocity(script, index))
+    partner = None if script.is_mine else scene.partner
+    arm = _draw_arm(script, state, hand.joints[0], wrist_radius, person, partner, scene, config)
+    return _Actor(script, state, (*arm, drawn))
+
+
+def _velocity(script: HandScript, index: int) -> tuple[float, float]:
+    before = script.states[max(index - 1, 0)].middle
+    after = script.states[min(index + 1, len(script.states) - 1)].middle
+    factor = _EXPOSURE / 2
+    return (after[0] - before[0]) * factor, (after[1] - before[1]) * factor
+
+
+def _draw_arm(
+    script: HandScript,
+    state: HandState,
+    wrist: np.ndarray,
+    wrist_radius: float,
+    person: Person,
+    partner: Partner | None,
+    scene: Scene,
+    config: RenderConfig,
+) -> list[Layer]:
+    """Forearm from the wrist to the elbow, its sleeve, and with a partner the upper arm."""
+    width, height = config.image_wh
+    unit = state.scale
+    frame_wh = (width, height)
+    outward = -1.0 if script.is_left == script.is_mine else 1.0
+    if partner is not None:
+        face = partner.face_height
+        shoulder = np.float32(
+            [partner.centre[0] + outward * 0.8 * face, partner.centre[1] + 1.1 * face]
+        )
+        wish = shoulder + np.float32([outward * 0.3, 1.3]) * face - wrist[:2]
+        reach = 1.15 * unit
+    else:
+        shoulder = None
+        wish = np.float32([outward * 0.25 * width, height * 0.9])
+        reach = float(width)
+    direction = _bend_arm(state.turn[2], wish)
+    elbow = wrist[:2] + direction * reach
+    thick = 0.20 * unit
+    if shoulder is None:
+        thick = wrist_radius + (0.20 * unit - wrist_radius) * reach / (1.2 * unit)
+        thick = min(thick, 0.28 * unit)
+    layers = []
+    if shoulder is not None:
+        layers.append(
+            draw_limb(
+                elbow,
+                shoulder,
+                (0.23 * unit, 0.26 * partner.face_height),
+                person.sleeve,
+                scene.light,
+                frame_wh=frame_wh,
+            )
+        )
+    start = wrist[:2] - direction * (0.05 * unit)
+    layers.append(
+        draw_limb(start, elbow, (wrist_radius, thick), person.skin, scene.light, frame_wh=frame_wh)
+    )
+    if person.cuff <= 1.0:
+        cuff = wrist[:2] + direction * (person.cuff * 1.15 * unit)
+        radius = wrist_radius + (0.2 * unit - wrist_radius) * person.cuff
+        layers.append(
+            draw_limb(
+                cuff,
+                elbow,
+                (radius * 1.18, max(thick, radius) * 1.15),
+                person.sleeve,
+                scene.light,
+                frame_wh=frame_wh,
+                flat_start=True,
+            )
+        )
+    return [layer for layer in layers if layer is not None]
+
+
+def _bend_arm(roll_deg: float, wish: np.ndarray, limit_deg: float = 48.0) -> np.ndarray:
+    """Unit direction from the wrist to the elbow: as wished, within the wrist's range of bending."""
+    roll = np.radians(roll_deg)
+    straight = np.arctan2(np.cos(roll), np.sin(roll))
+    wished = np.arctan2(float(wish[1]), float(wish[0]))
+    bend = np.mod(wished - straight + np.pi, 2 * np.pi) - np.pi
+    angle = straight + np.clip(bend, -np.radians(limit_deg), np.radians(limit_deg))
+    return np.array([np.cos(angle), np.sin(angle)], np.float32)
+
+
+def _resolve(
+    actors: list[_Actor], covers: list[Layer], frame_hw: tuple[int, int], config: RenderConfig
+) -> tuple[list[_Actor], list[Layer], np.ndarray]:
+    """Take out hands that show too little, until every hand in the frame can be labelled.
+
+    Should none be left, the anchor comes back alone, moved into the frame.
+    """
+    while True:
+        owner = _owners(actors, covers, frame_hw)
+        poor = [
+            rank
+            for rank, actor in enumerate(actors)
+            if not _is_labelled(actor, owner, rank + 1, config)
+        ]
+        if not poor:
+            return actors, covers, owner
+        anchor = actors[-1]
+        actors = [actor for rank, actor in enumerate(actors) if rank != poor[0]]
+        if not actors:
+            actors, covers = [_centre(anchor, frame_hw)], []
+            return actors, covers, _owners(actors, covers, frame_hw)
+
+
+def _centre(actor: _Actor, frame_hw: tuple[int, int]) -> _Actor:
+    layer = actor.layers[-1]
+    middle = [layer.origin[axis] + layer.alpha.shape[1 - axis] // 2 for axis in (0, 1)]
+    shift = (frame_hw[1] // 2 - middle[0], frame_hw[0] // 2 - middle[1])
+    return actor._replace(layers=tuple(move_layer(layer, shift) for layer in actor.layers))
+
+
+def _owners(actors: list[_Actor], covers: list[Layer], frame_hw: tuple[int, int]) -> np.ndarray:
+    """Which hand each pixel shows: (H, W) uint8, 0 none, 1.. the actors in order."""
+    owner = np.zeros(frame_hw, np.uint8)
+    for rank, actor in enumerate(actors):
+        for layer in actor.layers:
+            _claim_inplace(owner, layer, rank + 1)
+    for cover in covers:
+        _claim_inplace(owner, cover, 0)
+    return owner
+
+
+def _claim_inplace(owner: np.ndarray, layer: Layer, number: int) -> None:
+    where = overlap(layer.origin, layer.alpha.shape, owner.shape)
+    if where is None:
+        return
+    region = owner[where.frame]
+    region[layer.alpha[where.patch] > 0.5] = 0
+    if layer.mask is not None:
+        region[layer.mask[where.patch] > 0.5] = number
+
+
+def _crop(actor: _Actor, owner: np.ndarray, number: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """The hand's visible pixels (h, w) uint8 and the crop's corner in the frame."""
+    layer = actor.layers[-1]
+    where = overlap(layer.origin, layer.alpha.shape, owner.shape)
+    if where is None:
+        return np.zeros((0, 0), np.uint8), (0, 0)
+    mask = (owner[where.frame] == number).astype(np.uint8)
+    return mask, (where.frame[1].start, where.frame[0].start)
+
+
+def _visible(actor: _Actor, mask: np.ndarray) -> float:
+    whole = actor.layers[-1].mask
+    total = 0 if whole is None else int((whole > 0.5).sum())
+    return float(mask.sum()) / max(total, 1)
+
+
+def _is_labelled(actor: _Actor, owner: np.ndarray, number: int, config: RenderConfig) -> bool:
+    mask, _ = _crop(actor, owner, number)
+    if _visible(actor, mask) < MIN_VISIBLE:
+        return False
+    rows = np.flatnonzero(mask.any(axis=1))
+    share = (rows[-1] + 1 - rows[0]) / config.image_wh[1]
+    return bool(config.min_hand_height * 1.02 <= share <= config.max_hand_height * 0.99)
+
+
+def _label(actor: _Actor, owner: np.ndarray, number: int, config: RenderConfig) -> Hand:
+    mask, corner = _crop(actor, owner, number)
+    visible = _visible(actor, mask)
+    outline = trace_outline(mask, corner)
+    share = float(np.ptp(outline[:, 1])) / config.image_wh[1]
+    gesture = actor.state.label
+    if visible < MIN_VISIBLE_GESTURE or share < MIN_HEIGHT_GESTURE:
+        gesture = None
+    return Hand(actor.script.field, outline, gesture, visible)
