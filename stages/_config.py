@@ -86,7 +86,7 @@ def section_of(resolved: Mapping[str, Any] | DictConfig, cls: type[Section]) -> 
             f"section {name} is not in the configuration; run: python -m stages.compose"
         )
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(cls), resolved[name])
+        merged = OmegaConf.merge(_schema(cls), resolved[name])
         instance = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(_explain(name, cls, error)) from error
@@ -173,6 +173,20 @@ def _merge_known(config: DictConfig, changes: object, *, source: str) -> DictCon
     assert isinstance(merged, DictConfig)
     OmegaConf.resolve(merged)
     return merged
+
+
+def _schema(cls: type) -> DictConfig:
+    """Return the structured config of a frozen dataclass with its nested frozen parts writable.
+
+    OmegaConf 2.3 marks frozen dataclasses read-only, and merging lifts that from the top alone.
+    """
+    schema = OmegaConf.structured(cls)
+    todo = [schema]
+    while todo:
+        node = todo.pop()
+        OmegaConf.set_readonly(node, None)
+        todo.extend(child for child in node.values() if isinstance(child, DictConfig))
+    return schema
 
 
 def _plain(section: object) -> dict[str, Any]:
