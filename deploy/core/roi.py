@@ -50,7 +50,7 @@ def check_rule(rule: RoiRule) -> None:
         raise ValueError(f"roi mode {rule.mode!r} is unknown; known: {', '.join(MODES)}")
     if rule.border not in BORDERS:
         raise ValueError(f"roi border {rule.border!r} is unknown; known: {', '.join(BORDERS)}")
-    if not rule.ratio >= 1 or not min(rule.margin_x, rule.margin_y) >= 0:
+    if not (rule.ratio >= 1 and rule.margin_x >= 0 and rule.margin_y >= 0):
         raise ValueError(f"roi ratio must be >= 1 and its margins >= 0, got {rule}")
 
 

@@ -145,6 +145,7 @@ def test_input_boxes_are_not_changed():
         (RoiRule(ratio=0.9), ">= 1"),
         (RoiRule(margin_y=-1), ">= 0"),
         (RoiRule(ratio=float("nan")), ">= 1"),
+        (RoiRule(margin_y=float("nan")), ">= 0"),
     ],
 )
 def test_rule_without_meaning_is_refused(rule, word):
