@@ -1,0 +1,116 @@
+"""Typed configuration of compression: the sections `prune`, `retrain` and `export`."""
+
+from dataclasses import dataclass, field
+
+from stages.detectnet.config import FitConfig, ScheduleConfig, require_choice, require_range
+
+IMPORTANCES = ("l2", "l2_bn")
+NORMALIZERS = ("max", "l2")
+EQUALIZATIONS = ("union", "intersection", "arithmetic_mean", "geometric_mean")
+CALIBRATIONS = ("max", "percentile", "entropy")
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Which output filters go; NVIDIA's rule (facts in stages/detectnet/pruning.py).
+
+    Exactly one of threshold (on the normalised filter norm) and params_frac (fraction of the
+    parameters to keep, in (0, 1); the threshold is then searched) is set. granularity: kept
+    channels are rounded up to its multiple. min_filters: no layer gets thinner than this.
+    importance "l2" is NVIDIA's; "l2_bn" scales each filter's norm by the batch normalisation
+    behind it. normalizer and equalization as in NVIDIA's `prune` command.
+    """
+
+    threshold: float | None = None
+    params_frac: float | None = 0.38
+    importance: str = "l2_bn"
+    normalizer: str = "max"
+    equalization: str = "union"
+    granularity: int = 8
+    min_filters: int = 8
+
+    def __post_init__(self) -> None:
+        require_choice("prune.importance", self.importance, IMPORTANCES)
+        require_choice("prune.normalizer", self.normalizer, NORMALIZERS)
+        require_choice("prune.equalization", self.equalization, EQUALIZATIONS)
+        require_range("prune.granularity", self.granularity, 1, 512)
+        require_range("prune.min_filters", self.min_filters, 1, 512)
+        if (self.threshold is None) == (self.params_frac is None):
+            raise ValueError(
+                f"prune.threshold is {self.threshold} and prune.params_frac is "
+                f"{self.params_frac}; expected exactly one of them, the other null"
+            )
+        if self.threshold is not None:
+            require_range("prune.threshold", self.threshold, 0.0, 1.0e6)
+        if self.params_frac is not None:
+            require_range("prune.params_frac", self.params_frac, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """How the activations' ranges are found before quantization-aware training.
+
+    method: "max" of all values, a "percentile" of them, or "entropy" (least information lost).
+    images: how many training pictures are shown. percentile: 0 to 100, for that method.
+    """
+
+    method: str = "max"
+    images: int = 64
+    percentile: float = 99.99
+
+    def __post_init__(self) -> None:
+        require_choice("retrain.calibration.method", self.method, CALIBRATIONS)
+        require_range("retrain.calibration.images", self.images, 1, 1_000_000)
+        require_range("retrain.calibration.percentile", self.percentile, 50.0, 100.0)
+
+
+def _short_fit() -> FitConfig:
+    """Return the quantization-aware tail: few steps, small and falling learning rate."""
+    return FitConfig(
+        epochs=2,
+        learning_rate=5.0e-4,
+        precision="32-true",
+        schedule=ScheduleConfig(soft_start=0.05),
+    )
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """Recovery of a pruned network, in two phases.
+
+    float_fit: ordinary training of the pruned network, null = none. Then batch normalisation is
+    folded, ranges are calibrated, and qat_fit trains on with every convolution's weights and
+    inputs rounded to 8 bits. quantize_heads: the two output layers' weights are rounded too (their
+    inputs always are; NVIDIA leaves these weights in floating point).
+    """
+
+    float_fit: FitConfig | None = field(default_factory=FitConfig)
+    qat_fit: FitConfig = field(default_factory=_short_fit)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    quantize_heads: bool = True
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What the exported files promise.
+
+    tensorrt_version: named in the first line of calibration_qat.bin. tolerance_float and
+    tolerance_qdq: largest difference of the coverage between PyTorch and ONNX Runtime; a rounding
+    that tips over moves an 8-bit value by one step, hence the wider second one. check_images:
+    generated pictures that are compared.
+    """
+
+    tensorrt_version: str = "8.5.3"
+    tolerance_float: float = 1.0e-4
+    tolerance_qdq: float = 2.0e-2
+    check_images: int = 4
+
+    def __post_init__(self) -> None:
+        parts = self.tensorrt_version.split(".")
+        if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+            raise ValueError(
+                f"export.tensorrt_version is {self.tensorrt_version!r}; expected major.minor.patch"
+            )
+        require_range("export.tolerance_float", self.tolerance_float, 0.0, 1.0)
+        require_range("export.tolerance_qdq", self.tolerance_qdq, 0.0, 1.0)
+        require_range("export.check_images", self.check_images, 1, 1000)
