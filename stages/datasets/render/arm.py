@@ -5,7 +5,7 @@ import numpy as np
 
 from stages.datasets.render.appearance import Cloth
 from stages.datasets.render.layer import Layer
-from stages.datasets.render.skin import Light, Skin
+from stages.datasets.render.skin import WRAPS, Light, Skin
 
 
 def draw_limb(
@@ -74,7 +74,7 @@ def _limb_pixels(
     else:
         mottle = cv2.resize(material.mottle[:64, :64], alpha.shape[::-1])
         albedo = material.back * mottle[..., None]
-        wraps = (0.12, 0.2, 0.42)
+        wraps = WRAPS
     lambert = nx * light.direction[0] + ny * light.direction[1] + nz * light.direction[2]
     sky = (0.78 - 0.22 * ny) * (0.55 + 0.45 * nz)
     colour = np.empty_like(albedo)

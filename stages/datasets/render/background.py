@@ -219,7 +219,7 @@ def draw_room(rng: np.random.Generator, hw: Hw, split: str, *, horizon: float) -
     table_name = tables[int(rng.integers(len(tables)))]
     wall, table = TEXTURES[wall_name](rng, hw, split), TEXTURES[table_name](rng, hw, split)
     picture = np.clip(wall, 0, 255)
-    picture[edge:] = _lay_flat(np.clip(table, 0, 255), hw, edge)[edge:]
+    picture[edge:] = _lay_flat(np.clip(table, 0, 255), hw[0] - edge)
     picture[max(edge - 3, 0) : edge] *= 0.55
     fall = cv2.resize(
         rng.uniform(0.72, 1.1, (3, 4)).astype(np.float32), hw[::-1], interpolation=cv2.INTER_CUBIC
@@ -228,15 +228,11 @@ def draw_room(rng: np.random.Generator, hw: Hw, split: str, *, horizon: float) -
     return Room(lit, f"{wall_name}-{table_name}".upper())
 
 
-def _lay_flat(texture: np.ndarray, hw: Hw, edge: int) -> np.ndarray:
-    """Tip a texture backwards so that it ends at the far edge of the table."""
-    height, width = hw
-    source = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
+def _lay_flat(texture: np.ndarray, depth: int) -> np.ndarray:
+    """Tip a texture backwards into a table top of depth rows: (depth, W, 3)."""
+    height, width = texture.shape[:2]
+    source = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     spread = width * 0.35
-    target = np.float32([[0, edge], [width, edge], [width + spread, height], [-spread, height]])
-    return cv2.warpPerspective(
-        texture,
-        cv2.getPerspectiveTransform(source, target),
-        (width, height),
-        borderMode=cv2.BORDER_REFLECT,
-    )
+    target = np.array([[0, 0], [width, 0], [width + spread, depth], [-spread, depth]], np.float32)
+    view = cv2.getPerspectiveTransform(source, target)
+    return cv2.warpPerspective(texture, view, (width, depth), borderMode=cv2.BORDER_REPLICATE)

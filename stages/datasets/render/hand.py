@@ -6,8 +6,9 @@ import numpy as np
 
 from stages.datasets.render.layer import Layer
 from stages.datasets.render.skeleton import HandShape, Skeleton
-from stages.datasets.render.skin import Light, Skin, shade_skin
+from stages.datasets.render.skin import Detail, Light, Skin, shade_skin
 from stages.datasets.render.surface import (
+    BONES,
     Cone,
     Field,
     Window,
@@ -16,7 +17,7 @@ from stages.datasets.render.surface import (
     new_field,
 )
 
-_PALM, _WRIST = 0, 9
+_PALM = 0
 _DISTANCE = 5.0  # of the viewer, in hand lengths: mild perspective
 
 
@@ -72,14 +73,17 @@ def draw_hand(hand: PosedHand, skin: Skin, light: Light, *, wrist_radius: float)
     for cone in _palm_cones(hand, wrist_radius):
         window = cone_window(field, cone)
         if window is not None:
-            add_cone_inplace(field, cone, window, None, None)
-    for finger in (4, 3, 2, 1, 0):
-        _add_finger_inplace(field, hand, finger)
-    up = hand.frame[:, 1]
+            add_cone_inplace(field, cone, window)
+    bones = [bone for finger in (4, 3, 2, 1, 0) for bone in _finger_bones(field, hand, finger)]
+    for bone in bones:
+        add_cone_inplace(field, bone.cone, bone.window)
+    detail = _skin_detail(field, hand, bones)
     reach = _reach(field, hand)
     fade = np.clip(reach / (0.16 * hand.scale) + 1.5, 0.0, 1.0)
-    mask = field.cover * np.clip(reach + 0.5 + 0.02 * hand.scale * abs(up[2]), 0.0, 1.0)
-    colour = shade_skin(field, hand.frame, skin, light, unit=hand.scale, wrist=hand.joints[0])
+    mask = field.cover * np.clip(reach + 0.5 + 0.02 * hand.scale, 0.0, 1.0)
+    colour = shade_skin(
+        field, detail, hand.frame, skin, light, unit=hand.scale, wrist=hand.joints[0]
+    )
     return Layer(field.origin, colour, field.cover * fade, mask)
 
 
@@ -136,63 +140,83 @@ def _palm_cones(hand: PosedHand, wrist_radius: float) -> list[Cone]:
     return cones
 
 
-def _add_finger_inplace(field: Field, hand: PosedHand, finger: int) -> None:
-    first = 1 + 4 * finger
-    unit = hand.scale
-    for bone in range(1 if finger == 0 else 0, 3):
-        root = bone == (1 if finger == 0 else 0)
+class _Bone(NamedTuple):
+    cone: Cone
+    window: Window
+    finger: int
+    index: int  # 0 next to the palm, 2 the fingertip
+
+
+def _finger_bones(field: Field, hand: PosedHand, finger: int) -> list[_Bone]:
+    """Evaluate a finger's bones; the thumb's first one is part of the palm."""
+    first, unit, root = 1 + 4 * finger, hand.scale, 1 if finger == 0 else 0
+    bones = []
+    for index in range(root, 3):
         cone = Cone(
-            hand.joints[first + bone],
-            hand.joints[first + bone + 1],
-            float(hand.radii[finger, bone]),
-            float(hand.radii[finger, bone + 1]),
-            finger + 1,
-            (0.045 if root else 0.012) * unit,
+            hand.joints[first + index],
+            hand.joints[first + index + 1],
+            float(hand.radii[finger, index]),
+            float(hand.radii[finger, index + 1]),
+            BONES * (finger + 1) + index,
+            (0.045 if index == root else 0.012) * unit,
             0.03 * unit,
         )
         window = cone_window(field, cone)
-        if window is None:
+        if window is not None:
+            bones.append(_Bone(cone, window, finger, index))
+    return bones
+
+
+def _skin_detail(field: Field, hand: PosedHand, bones: list[_Bone]) -> Detail:
+    """Creases and nails of every bone, on the pixels that the bone owns."""
+    tone = np.ones_like(field.height)
+    nail = np.zeros_like(field.height)
+    for bone in bones:
+        if bone.cone.end_radius < 2.5:
             continue
-        tone = _finger_tone(window, cone, hand, finger, bone)
-        nail = _nail(window, cone, hand, finger) if bone == 2 else None
-        add_cone_inplace(field, cone, window, tone, nail)
+        at = (bone.window.rows, bone.window.columns)
+        owned = field.part[at] == bone.cone.part
+        back = _dot(hand.dorsal[bone.finger, bone.index], bone.window)
+        np.copyto(tone[at], _crease_tone(bone, hand, back), where=owned)
+        if bone.index == 2:
+            np.copyto(nail[at], _nail(bone, hand, back), where=owned)
+    return Detail(tone, nail)
 
 
-def _finger_tone(
-    window: Window, cone: Cone, hand: PosedHand, finger: int, bone: int
-) -> np.ndarray | None:
+def _dot(vector: np.ndarray, window: Window) -> np.ndarray:
+    """Product of a picture direction and the window's normals: (h, w)."""
+    x, y = window.normal
+    z = np.sqrt(np.maximum(1.0 - x * x - y * y, 0.0))
+    return float(vector[0]) * x + float(vector[1]) * y + float(vector[2]) * z
+
+
+def _crease_tone(bone: _Bone, hand: PosedHand, back: np.ndarray) -> np.ndarray:
     """Creases: crisp lines inside the joints, soft wrinkles over the knuckles when they are straight."""
-    radius = cone.start_radius
-    if radius < 3.0:
-        return None
+    cone, along = bone.cone, bone.window.along
     length = float(np.linalg.norm(cone.end - cone.start))
-    back = np.tensordot(hand.dorsal[finger, bone], window.normal, axes=1)
-    tone = np.ones_like(window.along)
     straight = 1.0
-    if bone > 0:
-        straight = float(hand.axes[finger, bone] @ hand.axes[finger, bone - 1]) ** 2
-    for joint, is_end in ((bone, False), (bone + 1, True)):
+    if bone.index > 0:
+        axes = hand.axes[bone.finger]
+        straight = float(axes[bone.index] @ axes[bone.index - 1]) ** 2
+    tone = np.ones_like(along)
+    for joint, is_end in ((bone.index, False), (bone.index + 1, True)):
         if joint in (0, 3):
             continue
-        away = (1.0 - window.along if is_end else window.along) * (length / radius)
-        line = np.exp(-((away * 4.5) ** 2)) * np.clip(-back * 2.0, 0.0, 1.0)
-        ripple = np.exp(-((away * 1.5) ** 2)) * (0.55 + 0.45 * np.cos(away * 13.0))
+        away = (1.0 - along if is_end else along) * np.float32(length / cone.start_radius)
+        square = away * away
+        line = np.exp(square * -20.0) * np.clip(back * -2.0, 0.0, 1.0)
+        ripple = np.exp(square * -2.2) * (0.55 + 0.45 * np.cos(away * 13.0))
         tone -= 0.20 * line + (0.15 * straight) * ripple * np.clip(back * 1.6 - 0.3, 0.0, 1.0)
     return tone
 
 
-def _nail(window: Window, cone: Cone, hand: PosedHand, finger: int) -> np.ndarray | None:
-    """Nail coverage in the window: an ellipse on the back of the last bone, (h, w) in [0, 1]."""
-    axis, back = hand.axes[finger, 2], hand.dorsal[finger, 2]
-    radius = cone.end_radius
-    if radius < 2.5:
-        return None
-    side = np.cross(axis, back)
-    normal = window.normal
-    length = float(np.linalg.norm(cone.end - cone.start))
-    along = window.along * (length / radius) + np.tensordot(axis, normal, axes=1)
-    centre = length / radius + 0.12
-    across = np.tensordot(side, normal, axes=1)
-    over = np.tensordot(back, normal, axes=1)
-    inside = 1.0 - np.sqrt(((along - centre) / 0.98) ** 4 + (across / 0.74) ** 4)
-    return np.clip(inside * radius * 0.5, 0.0, 1.0) * np.clip(over * 6.0 - 0.9, 0.0, 1.0)
+def _nail(bone: _Bone, hand: PosedHand, back: np.ndarray) -> np.ndarray:
+    """Nail coverage in the bone's window: an ellipse on the back of the last bone, in [0, 1]."""
+    axis = hand.axes[bone.finger, 2]
+    side = np.cross(axis, hand.dorsal[bone.finger, 2])
+    radius = bone.cone.end_radius
+    length = float(np.linalg.norm(bone.cone.end - bone.cone.start)) / radius
+    along = bone.window.along * length + _dot(axis, bone.window) - (length + 0.12)
+    across = _dot(side, bone.window) * (0.98 / 0.74)
+    inside = 1.0 - np.sqrt(along**4 + across**4) * (1.0 / 0.98**2)
+    return np.clip(inside * radius * 0.5, 0.0, 1.0) * np.clip(back * 6.0 - 0.9, 0.0, 1.0)

@@ -29,6 +29,10 @@ _TONES = np.array(
 )
 
 
+# How far light wraps around skin, per channel BGR.
+WRAPS = (0.12, 0.2, 0.42)
+
+
 class Skin(NamedTuple):
     back: np.ndarray  # (3,) BGR 0..255
     palm: np.ndarray  # (3,) BGR 0..255
@@ -42,6 +46,13 @@ class Light(NamedTuple):
     direction: np.ndarray  # (3,) unit, towards the light; x right, y DOWN, z to the viewer
     colour: np.ndarray  # (3,) BGR gains
     ambient: np.ndarray  # (3,) BGR gains
+
+
+class Detail(NamedTuple):
+    """What lies on the surface: albedo factor and nail coverage, both (H, W)."""
+
+    tone: np.ndarray
+    nail: np.ndarray
 
 
 def skin_tone(depth: float) -> np.ndarray:
@@ -98,40 +109,50 @@ def _palm_lines(rng: np.random.Generator) -> np.ndarray:
 
 
 def shade_skin(
-    field: Field, frame: np.ndarray, skin: Skin, light: Light, *, unit: float, wrist: np.ndarray
+    field: Field,
+    detail: Detail,
+    frame: np.ndarray,
+    skin: Skin,
+    light: Light,
+    *,
+    unit: float,
+    wrist: np.ndarray,
 ) -> np.ndarray:
     """Colour a skin surface: (H, W, 3) float32 BGR 0..255.
 
     frame: (3, 3), columns are the hand's axes in the picture; unit: pixels per hand length.
     """
-    normal = field.normal
-    palmar = np.tensordot(frame[:, 2], normal, axes=1)
+    x, y = field.normal
+    z = np.sqrt(np.maximum(1.0 - x * x - y * y, 0.0))
+    palmar = _dot(frame[:, 2], x, y, z)
     inner = np.clip(palmar * 1.5 + 0.45, 0.0, 1.0)
-    inner *= np.clip(1.6 - 0.0 * palmar, 0.0, 1.0)
-    tone = field.tone * _mottle_at(field, skin, unit)
+    tone = detail.tone * _mottle_at(field, skin, unit)
     tone *= _lines_at(field, frame, skin, unit, wrist, palmar)
-    albedo = skin.back + inner[..., None] * (skin.palm - skin.back)  # (H, W, 3)
-    albedo += field.nail[..., None] * 0.75 * (skin.nail - albedo)
     shadow = occlusion(field, light, unit)
-    return _light(albedo * tone[..., None], field, light, shadow)
-
-
-def _light(albedo: np.ndarray, field: Field, light: Light, shadow: np.ndarray) -> np.ndarray:
-    normal = field.normal
-    lambert = np.tensordot(light.direction, normal, axes=1)
+    lambert = _dot(light.direction, x, y, z)
     half = light.direction + np.array([0.0, 0.0, 1.0], np.float32)
-    half = half / np.linalg.norm(half)
-    shine = np.maximum(np.tensordot(half, normal, axes=1), 0.0)
-    gloss = shine**24 * (10.0 + 40.0 * field.nail) * shadow
-    sky = 0.78 - 0.22 * normal[1]
-    result = np.empty_like(albedo)
-    for channel, wrap in enumerate((0.12, 0.2, 0.42)):
-        direct = np.clip((lambert + wrap) / (1.0 + wrap), 0.0, 1.0) * shadow
-        gain = direct * light.colour[channel] + sky * (
-            light.ambient[channel] * (0.35 + 0.65 * shadow)
-        )
-        result[..., channel] = albedo[..., channel] * gain + gloss * light.colour[channel]
-    return np.clip(result, 0.0, 255.0)
+    shine = np.maximum(_dot(half / np.linalg.norm(half), x, y, z), 0.0)
+    gloss = _power(shine, 5) * (8.0 + 40.0 * detail.nail) * shadow
+    sky = (0.78 - 0.22 * y) * (0.35 + 0.65 * shadow)
+    planes = []
+    for channel, wrap in enumerate(WRAPS):
+        albedo = inner * float(skin.palm[channel] - skin.back[channel]) + float(skin.back[channel])
+        albedo += detail.nail * (0.75 * (float(skin.nail[channel]) - albedo))
+        direct = np.maximum((lambert + wrap) * (1.0 / (1.0 + wrap)), 0.0) * shadow
+        gain = direct * float(light.colour[channel]) + sky * float(light.ambient[channel])
+        planes.append(albedo * tone * gain + gloss * float(light.colour[channel]))
+    return np.clip(cv2.merge(planes), 0.0, 255.0)
+
+
+def _dot(vector: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    return float(vector[0]) * x + float(vector[1]) * y + float(vector[2]) * z
+
+
+def _power(values: np.ndarray, doublings: int) -> np.ndarray:
+    """values ** (2 ** doublings), faster than pow."""
+    for _ in range(doublings):
+        values = values * values
+    return values
 
 
 def occlusion(field: Field, light: Light, unit: float) -> np.ndarray:

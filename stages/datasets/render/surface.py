@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-FAR = np.float32(-1e6)
+# Far below any surface, near enough for float32 to keep 1/4000 pixel.
+FAR = np.float32(-2000.0)
+BONES = 4  # parts 4 * f .. 4 * f + 3 belong to one finger (or the palm)
 
 
 class Cone(NamedTuple):
@@ -20,7 +22,7 @@ class Cone(NamedTuple):
     end: np.ndarray  # (3,) pixels
     start_radius: float
     end_radius: float
-    part: int
+    part: int  # in 0..127
     smoothing: float  # pixels, towards other parts
     own_smoothing: float  # pixels, towards the same part
 
@@ -32,7 +34,7 @@ class Window(NamedTuple):
     columns: slice
     along: np.ndarray  # 0 at the start, 1 at the end
     height: np.ndarray
-    normal: np.ndarray  # (3, h, w)
+    normal: np.ndarray  # (2, h, w): x and y; z is the rest of a unit vector
     cover: np.ndarray  # anti-aliased coverage in [0, 1]
 
 
@@ -41,10 +43,8 @@ class Field(NamedTuple):
 
     origin: tuple[int, int]  # x, y of the canvas' corner in the picture
     height: np.ndarray  # (H, W)
-    normal: np.ndarray  # (3, H, W), unit where covered
+    normal: np.ndarray  # (2, H, W)
     cover: np.ndarray  # (H, W)
-    tone: np.ndarray  # (H, W) albedo factor
-    nail: np.ndarray  # (H, W) in [0, 1]
     part: np.ndarray  # (H, W) int8, -1 where empty
 
 
@@ -55,10 +55,8 @@ def new_field(x_min: float, y_min: float, x_max: float, y_max: float) -> Field:
     return Field(
         origin=(left, top),
         height=np.full(shape, FAR, np.float32),
-        normal=np.zeros((3, *shape), np.float32),
+        normal=np.zeros((2, *shape), np.float32),
         cover=np.zeros(shape, np.float32),
-        tone=np.ones(shape, np.float32),
-        nail=np.zeros(shape, np.float32),
         part=np.full(shape, -1, np.int8),
     )
 
@@ -91,43 +89,53 @@ def _evaluate(
     flat = max(ex * ex + ey * ey, 1e-2)
     length = (flat + ez * ez) ** 0.5
     grow = cone.end_radius - cone.start_radius
-    free = (x * (ex / flat) + y * (ey / flat)).astype(np.float32)
+    free = x * np.float32(ex / flat) + y * np.float32(ey / flat)
     along = np.clip(free, 0.0, 1.0)
     dx, dy = x - along * ex, y - along * ey
-    distance2 = dx * dx + dy * dy
-    radius = cone.start_radius + grow * along
-    cover = np.clip(radius - np.sqrt(distance2) + 0.5, 0.0, 1.0)
+    distance2 = dx * dx
+    distance2 += dy * dy
+    radius = along * grow
+    radius += cone.start_radius
+    cover = radius - np.sqrt(distance2)
+    cover += 0.5
+    np.clip(cover, 0.0, 1.0, out=cover)
     if abs(ez) > 0.15 * length:
         across2 = x * x + y * y - free * free * flat
         chord = np.sqrt(np.maximum(radius * radius - across2, 0.0))
-        along = np.clip(free + chord * (ez / (length * flat**0.5)), 0.0, 1.0)
+        free += chord * (ez / (length * flat**0.5))
+        along = np.clip(free, 0.0, 1.0, out=free)
         dx, dy = x - along * ex, y - along * ey
         distance2 = dx * dx + dy * dy
-        radius = cone.start_radius + grow * along
-    rise = np.sqrt(np.maximum(radius * radius - distance2, 0.0))
+        radius = along * grow + cone.start_radius
+    rise = radius * radius
+    rise -= distance2
+    np.maximum(rise, 0.0, out=rise)
+    np.sqrt(rise, out=rise)
+    rise += along * ez
+    rise += np.float32(cone.start[2])
     inverse = 1.0 / np.maximum(radius, 1e-3)
-    normal = np.stack([dx, dy, rise]) * inverse
-    return along, rise + along * ez + float(cone.start[2]), normal, cover
+    dx *= inverse
+    dy *= inverse
+    return along, rise, np.stack([dx, dy]), cover
 
 
-def add_cone_inplace(
-    field: Field, cone: Cone, window: Window, tone: np.ndarray | None, nail: np.ndarray | None
-) -> None:
-    """Join a cone to the surface; tone and nail are (h, w) in its window, None for plain skin."""
+def add_cone_inplace(field: Field, cone: Cone, window: Window) -> None:
+    """Join a cone to the surface by the smooth maximum; its part owns the pixels that it tops."""
     at = (window.rows, window.columns)
     old = field.height[at]
-    smooth = np.where(field.part[at] == cone.part, cone.own_smoothing, cone.smoothing)
-    smooth = np.maximum(smooth, 1e-3).astype(np.float32)
-    share = np.clip(0.5 + 0.5 * (window.height - old) / smooth, 0.0, 1.0)
+    part = field.part[at]
+    family = part // BONES == cone.part // BONES
+    smooth = np.where(family, np.float32(cone.own_smoothing), np.float32(cone.smoothing))
+    rise = window.height - old
+    share = rise * (np.float32(0.5) / smooth)
+    share += np.float32(0.5)
+    np.clip(share, 0.0, 1.0, out=share)
     share *= window.cover > 0.02
-    lone = field.cover[at] <= 0.02
-    bump = np.where(lone, 0.0, smooth * share * (1.0 - share))
-    field.height[at] = np.where(
-        lone & (share > 0), window.height, old + share * (window.height - old)
-    )
-    field.height[at] += bump
-    field.normal[(slice(None), *at)] += share * (window.normal - field.normal[(slice(None), *at)])
-    field.cover[at] = np.maximum(field.cover[at], window.cover)
-    field.tone[at] += share * ((1.0 if tone is None else tone) - field.tone[at])
-    field.nail[at] += share * ((0.0 if nail is None else nail) - field.nail[at])
-    field.part[at] = np.where(share > 0.5, cone.part, field.part[at])
+    smooth *= 1.0 - share
+    smooth += rise
+    smooth *= share
+    old += smooth
+    normal = field.normal[(slice(None), *at)]
+    normal += share * (window.normal - normal)
+    np.maximum(field.cover[at], window.cover, out=field.cover[at])
+    part[share > 0.5] = cone.part
