@@ -1,0 +1,155 @@
+"""Typed configuration of the gesture classifier: the section `gesture`.
+
+The defaults are conf/gesture/open.yaml. Field names of `roi` are those of deploy.core.roi.RoiRule.
+"""
+
+from dataclasses import dataclass, field
+
+# The order is GestureNet's (NGC model card; labels_gesturenet.txt of NVIDIA's demo): it is the model's output order.
+GESTURES = ("thumbs_up", "fist", "stop", "ok", "two", "random")
+INPUT_WH = (160, 160)
+
+MODELS = ("open",)
+ROI_MODES = ("ratio", "pixels")
+ROI_BORDERS = ("pad", "clip", "shift")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+def require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise ValueError, naming the known choices, when value is not one of them."""
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; known choices: {', '.join(known)}")
+
+
+def require_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise ValueError when value is outside [low, high] or not a number."""
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}; expected {low} to {high}")
+
+
+@dataclass(frozen=True)
+class RoiConfig:
+    """How a tight hand box becomes the classifier's region (deploy.core.roi.RoiRule).
+
+    mode: "ratio" of the box or a margin in "pixels" of the frame. square: the longer side for both.
+    border: what happens at the frame's border.
+    """
+
+    mode: str = "ratio"
+    ratio: float = 1.4
+    margin_x: float = 200.0
+    margin_y: float = 200.0
+    square: bool = True
+    border: str = "pad"
+
+    def __post_init__(self) -> None:
+        require_choice("gesture.roi.mode", self.mode, ROI_MODES)
+        require_choice("gesture.roi.border", self.border, ROI_BORDERS)
+        require_range("gesture.roi.ratio", self.ratio, 1.0, 4.0)
+        require_range("gesture.roi.margin_x", self.margin_x, 0.0, 10_000.0)
+        require_range("gesture.roi.margin_y", self.margin_y, 0.0, 10_000.0)
+
+
+@dataclass(frozen=True)
+class GestureAugmentConfig:
+    """Random changes of one training crop.
+
+    The box is disturbed as a detector would, before the region rule: box_shift_frac and box_scale_frac are
+    standard deviations, in box sides and in log scale, cut at two of them. rotate_max_deg: uniform, to
+    either side. lowres_min_px: the smallest side to which a crop is shrunk and enlarged again.
+    gain_max, contrast_max, saturation_max and channel_gain_max: fractions, to either side; noise_max:
+    standard deviation in [0, 1] pixel values; erase_max_frac: longest side of the erased rectangle
+    in crop sides.
+    """
+
+    enabled: bool = True
+    flip_probability: float = 0.5
+    box_shift_frac: float = 0.06
+    box_scale_frac: float = 0.08
+    rotate_max_deg: float = 20.0
+    lowres_probability: float = 0.2
+    lowres_min_px: int = 32
+    gain_max: float = 0.3
+    contrast_max: float = 0.3
+    saturation_max: float = 0.5
+    channel_gain_max: float = 0.1
+    noise_probability: float = 0.2
+    noise_max: float = 0.05
+    erase_probability: float = 0.2
+    erase_max_frac: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "lowres", "noise", "erase"):
+            key = f"{name}_probability"
+            require_range(f"gesture.augment.{key}", getattr(self, key), 0.0, 1.0)
+        for key in ("gain_max", "contrast_max", "saturation_max", "channel_gain_max"):
+            require_range(f"gesture.augment.{key}", getattr(self, key), 0.0, 1.0)
+        require_range("gesture.augment.box_shift_frac", self.box_shift_frac, 0.0, 0.2)
+        require_range("gesture.augment.box_scale_frac", self.box_scale_frac, 0.0, 0.2)
+        require_range("gesture.augment.rotate_max_deg", self.rotate_max_deg, 0.0, 180.0)
+        require_range("gesture.augment.lowres_min_px", self.lowres_min_px, 8, INPUT_WH[0])
+        require_range("gesture.augment.noise_max", self.noise_max, 0.0, 1.0)
+        require_range("gesture.augment.erase_max_frac", self.erase_max_frac, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class FallbackConfig:
+    """Training crops drawn by the stage itself where the dataset labels no gestures.
+
+    num_videos, frames_per_video: how much is drawn for train, val and test together.
+    """
+
+    num_videos: int = 60
+    frames_per_video: int = 20
+
+    def __post_init__(self) -> None:
+        require_range("gesture.fallback.num_videos", self.num_videos, 5, 100_000)
+        require_range("gesture.fallback.frames_per_video", self.frames_per_video, 1, 100_000)
+
+
+@dataclass(frozen=True)
+class GestureConfig:
+    """The `gesture` section.
+
+    model: "open" trains the classifier of stages/gesturenet/model.py. width: channels after its
+    stem. epochs: passes over as many crops as there are, classes in equal shares. resolutions: side in
+    pixels of the training crops, each for an equal share of the epochs, the last one the
+    network's own. ema_decay: decay per step of the averaged weights. num_calibration: crops from
+    which the INT8 ranges come. seed decides everything random. accelerator, precision: Lightning
+    Fabric's words; "auto" decides by the machine.
+    """
+
+    model: str = "open"
+    width: int = 16
+    epochs: int = 15
+    batch_size: int = 64
+    resolutions: list[int] = field(default_factory=lambda: [96, 128, 160])
+    learning_rate: float = 3.0e-3
+    weight_decay: float = 0.05
+    warmup_frac: float = 0.1
+    label_smoothing: float = 0.1
+    ema_decay: float = 0.99
+    num_calibration: int = 256
+    seed: int = 42
+    accelerator: str = "auto"
+    precision: str = "auto"
+    roi: RoiConfig = field(default_factory=RoiConfig)
+    augment: GestureAugmentConfig = field(default_factory=GestureAugmentConfig)
+    fallback: FallbackConfig = field(default_factory=FallbackConfig)
+
+    def __post_init__(self) -> None:
+        require_choice("gesture.model", self.model, MODELS)
+        require_choice("gesture.precision", self.precision, PRECISIONS)
+        require_range("gesture.width", self.width, 4, 64)
+        require_range("gesture.epochs", self.epochs, 1, 100_000)
+        require_range("gesture.batch_size", self.batch_size, 2, 65_536)
+        require_range("gesture.learning_rate", self.learning_rate, 1.0e-6, 1.0)
+        require_range("gesture.weight_decay", self.weight_decay, 0.0, 10.0)
+        require_range("gesture.warmup_frac", self.warmup_frac, 0.0, 0.9)
+        require_range("gesture.label_smoothing", self.label_smoothing, 0.0, 0.9)
+        require_range("gesture.ema_decay", self.ema_decay, 0.0, 0.999999)
+        require_range("gesture.num_calibration", self.num_calibration, 1, 1_000_000)
+        if not self.resolutions or any(side % 32 or side < 32 for side in self.resolutions):
+            raise ValueError(
+                f"gesture.resolutions is {list(self.resolutions)}; expected multiples of 32 in pixels, e.g. [96, 160]"
+            )

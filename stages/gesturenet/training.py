@@ -1,0 +1,292 @@
+"""Trains the gesture classifier on labelled crops: a plain loop on Lightning Fabric.
+
+AdamW, linear warm-up and cosine decay, label smoothing, classes in equal shares, averaged weights (EMA), crops that
+grow over the epochs. Every random number follows from (seed, epoch), and a checkpoint is left after each
+epoch, so that a run that was killed ends with the weights of one that was not.
+"""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import cv2
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from tqdm import tqdm
+
+from deploy.core.roi import RoiRule
+from stages.gesturenet.augment import apply_change, draw_changes
+from stages.gesturenet.config import GestureConfig
+from stages.gesturenet.crops import Crops
+from stages.gesturenet.metrics import accuracy, confusion_matrix, negative_log_likelihood
+from stages.gesturenet.model import Architecture, GestureClassifier
+
+LOGGER = logging.getLogger(__name__)
+CHECKPOINT = "training.ckpt"
+GRADIENT_CLIP_NORM = 5.0
+PREDICT_BATCH = 128
+
+Row = dict[str, float]
+
+
+class FitResult(NamedTuple):
+    """model: the averaged weights, in evaluation mode on the CPU. history: one row per epoch."""
+
+    model: GestureClassifier
+    history: list[Row]
+
+
+class _State(NamedTuple):
+    fabric: Fabric
+    module: nn.Module  # Fabric's wrapping, for the forward pass
+    model: GestureClassifier
+    average: GestureClassifier
+    optimizer: torch.optim.Optimizer
+
+
+def fit(
+    train: Crops,
+    val: Crops,
+    config: GestureConfig,
+    *,
+    rule: RoiRule,
+    work_dir: Path,
+    log: Callable[[Row], None],
+) -> FitResult:
+    """Train for config.epochs, resuming from work_dir; `log` gets each row of the history once it is there.
+
+    train: crops with more context than the region needs (their boxes are disturbed before the rule is
+    applied); val: crops of exactly the region, which the runtime would see. train must not be empty.
+    """
+    state = _build(config)
+    history = _resume(state, work_dir / CHECKPOINT, config)
+    epochs = range(len(history), config.epochs)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for epoch in tqdm(epochs, desc="gesture", unit="epoch", disable=None):
+            batches = training_batches(train, config, epoch, rule=rule, pool=pool)
+            loss = _train_epoch(state, batches, config, num_crops=len(train.class_id), epoch=epoch)
+            row = {"epoch": float(epoch + 1), "loss": loss, **_validate(state.average, val)}
+            history.append(row)
+            log(row)
+            _save(state, work_dir / CHECKPOINT, config, history)
+    return FitResult(state.average.cpu().eval(), history)
+
+
+def predict_logits(model: GestureClassifier, images: torch.Tensor) -> np.ndarray:
+    """Return logits (N, C) float32 of images (N, 3, H, W) in [0, 1], in evaluation mode and FP32."""
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        parts = [model.logits(part.to(device)).cpu() for part in images.split(PREDICT_BATCH)]
+    return torch.cat(parts).numpy() if parts else np.zeros((0, 6), np.float32)
+
+
+def crops_to_tensor(images_bgr: np.ndarray) -> torch.Tensor:
+    """Turn crops (N, S, S, 3) uint8 BGR into (N, 3, S, S) float32 RGB in [0, 1], channels last in memory."""
+    if len(images_bgr) == 0:
+        return torch.zeros((0, 3, *images_bgr.shape[1:3]))
+    rows = images_bgr.reshape(-1, images_bgr.shape[2], 3)  # one tall picture: a single call
+    rgb = cv2.cvtColor(rows, cv2.COLOR_BGR2RGB).reshape(images_bgr.shape)
+    return torch.from_numpy(rgb).permute(0, 3, 1, 2).float().div_(255)
+
+
+def training_batches(
+    crops: Crops, config: GestureConfig, epoch: int, *, rule: RoiRule, pool: ThreadPoolExecutor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (images (B, 3, R, R), class ids (B,)) of one epoch; R is the epoch's resolution.
+
+    The same (config.seed, epoch) gives the same batches, whatever the number of threads.
+    """
+    generator = np.random.default_rng([config.seed, epoch])
+    size_px = epoch_resolution(config, epoch)
+    order = balanced_order(crops.class_id, generator)
+    for start in range(0, len(order), config.batch_size):
+        indices = order[start : start + config.batch_size]
+        if len(indices) > 1 or start == 0:  # batch normalisation has no variance for a single crop
+            images = _changed(crops, indices, generator, config, rule, size_px=size_px, pool=pool)
+            yield crops_to_tensor(images), torch.from_numpy(crops.class_id[indices])
+
+
+def epoch_resolution(config: GestureConfig, epoch: int) -> int:
+    """Return the side of the crops of an epoch: config.resolutions in order, in equal shares."""
+    return config.resolutions[epoch * len(config.resolutions) // config.epochs]
+
+
+def balanced_order(class_id: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return indices of crops (M,), shuffled, with every present class equally often.
+
+    M is the number of crops, rounded up to a multiple of the number of classes. Crops of rare classes
+    come several times, none twice more often than another of its class.
+    """
+    classes = np.unique(class_id)
+    share = math.ceil(len(class_id) / len(classes))
+    parts = []
+    for one in classes:
+        members = np.flatnonzero(class_id == one)
+        rounds = [
+            generator.permutation(members) for _round in range(math.ceil(share / len(members)))
+        ]
+        parts.append(np.concatenate(rounds)[:share])
+    return generator.permutation(np.concatenate(parts))
+
+
+def learning_rate_at(progress: float, config: GestureConfig) -> float:
+    """Return the learning rate at progress in [0, 1): linear warm-up, then cosine to zero."""
+    if progress < config.warmup_frac:
+        return config.learning_rate * progress / config.warmup_frac
+    along = (progress - config.warmup_frac) / (1 - config.warmup_frac)
+    return config.learning_rate * (1 + math.cos(math.pi * along)) / 2
+
+
+def choose_precision(config: GestureConfig) -> str:
+    """Return Fabric's precision: "auto" takes bfloat16 where the processor computes in it, else float32.
+
+    Measured on an EPYC with avx512_bf16, batch 64: 1.2 to 1.8 times the crops per second of float32.
+    """
+    if config.precision != "auto":
+        return config.precision
+    if torch.cuda.is_available() and config.accelerator != "cpu":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+
+
+def _build(config: GestureConfig) -> _State:
+    torch.manual_seed(config.seed)
+    precision = choose_precision(config)
+    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=cast(Any, precision))
+    LOGGER.info("gesture: training on %s in %s", fabric.device, precision)
+    model = GestureClassifier(Architecture(width=config.width))
+    average = GestureClassifier(model.architecture)
+    average.load_state_dict(model.state_dict())
+    optimizer = torch.optim.AdamW(_parameter_groups(model, config), lr=config.learning_rate)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module, wrapped = fabric.setup(model, optimizer)
+    module.mark_forward_method("logits")
+    return _State(fabric, module, model, average.to(fabric.device).eval(), wrapped)
+
+
+def _parameter_groups(model: nn.Module, config: GestureConfig) -> list[dict[str, Any]]:
+    """Weight decay for kernels alone: batch normalisation and biases are left free."""
+    kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    return [
+        {"params": kernels, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+def _train_epoch(
+    state: _State,
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    config: GestureConfig,
+    *,
+    num_crops: int,
+    epoch: int,
+) -> float:
+    """Run one epoch and return its mean loss."""
+    state.module.train()
+    losses, num_seen = 0.0, 0
+    for index, (images, targets) in enumerate(batches):
+        progress = (epoch + min(1.0, num_seen / num_crops)) / config.epochs
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate_at(progress, config)
+        losses += len(targets) * _step(state, images, targets, config)
+        num_seen += len(targets)
+        _update_average(
+            state, config, step=epoch * math.ceil(num_crops / config.batch_size) + index
+        )
+    return losses / max(num_seen, 1)
+
+
+def _step(
+    state: _State, images: torch.Tensor, targets: torch.Tensor, config: GestureConfig
+) -> float:
+    images, targets = state.fabric.to_device((images, targets))
+    logits = state.module.logits(images)
+    loss = nn.functional.cross_entropy(
+        logits.float(), targets, label_smoothing=config.label_smoothing
+    )
+    state.optimizer.zero_grad()
+    state.fabric.backward(loss)
+    nn.utils.clip_grad_norm_(state.model.parameters(), GRADIENT_CLIP_NORM)
+    state.optimizer.step()
+    return float(loss.detach())
+
+
+@torch.no_grad()
+def _update_average(state: _State, config: GestureConfig, *, step: int) -> None:
+    """Move the averaged weights and running statistics towards the trained ones; quickly at first."""
+    decay = min(config.ema_decay, (1 + step) / (10 + step))
+    for mean, value in zip(
+        state.average.state_dict().values(), state.model.state_dict().values(), strict=True
+    ):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+def _validate(model: GestureClassifier, val: Crops) -> Row:
+    if len(val.class_id) == 0:
+        return {}
+    logits = predict_logits(model, crops_to_tensor(val.images))
+    confusion = confusion_matrix(val.class_id, logits.argmax(axis=1), num_classes=logits.shape[1])
+    loss = negative_log_likelihood(logits, val.class_id)
+    return {"val_loss": loss, "val_accuracy": accuracy(confusion)}
+
+
+def _changed(
+    crops: Crops,
+    indices: np.ndarray,
+    generator: np.random.Generator,
+    config: GestureConfig,
+    rule: RoiRule,
+    *,
+    size_px: int,
+    pool: ThreadPoolExecutor,
+) -> np.ndarray:
+    """Return the changed crops (B, size_px, size_px, 3) uint8 BGR of a batch."""
+    boxes = crops.boxes[indices]
+    changes = draw_changes(boxes, generator, config.augment, rule, size_px=size_px)
+
+    def change(pair: tuple[int, int]) -> np.ndarray:
+        place, index = pair
+        return apply_change(crops.images[index], changes[place], size_px=size_px)
+
+    return np.stack(list(pool.map(change, enumerate(indices))))
+
+
+def _save(state: _State, path: Path, config: GestureConfig, history: list[Row]) -> None:
+    content = {
+        "config": asdict(config),
+        "model": state.model.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "history": history,
+    }
+    aside = path.with_suffix(".tmp")
+    torch.save(content, aside)
+    os.replace(aside, path)
+
+
+def _resume(state: _State, path: Path, config: GestureConfig) -> list[Row]:
+    """Load a checkpoint of the same configuration and return its history; else an empty one."""
+    if not path.exists():
+        return []
+    content = torch.load(path, map_location=state.fabric.device, weights_only=True)
+    if content["config"] != asdict(config):
+        LOGGER.info("gesture: the checkpoint belongs to another configuration, starting anew")
+        return []
+    state.model.load_state_dict(content["model"])
+    state.average.load_state_dict(content["average"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    history = cast(list[Row], content["history"])
+    LOGGER.info("gesture: resuming after epoch %d", len(history))
+    return history
