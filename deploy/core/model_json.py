@@ -51,6 +51,23 @@ class ModelInfo(NamedTuple):
         """Width and height of the network input."""
         return self.input_shape[2], self.input_shape[1]
 
+    @property
+    def map_names(self) -> Tuple[str, str]:
+        """Names of a detector's coverage and box tensors, told apart by their channels, C and 4C.
+
+        Raises DeployError when the model has no such pair of outputs.
+        """
+        num_classes = len(self.classes)
+        by_channels = {shape[0]: name for name, shape in self.outputs.items() if len(shape) == 3}
+        if num_classes not in by_channels or 4 * num_classes not in by_channels:
+            shapes = {name: list(shape) for name, shape in self.outputs.items()}
+            raise DeployError(
+                f"model {self.name} is not a DetectNet_v2 detector: for {num_classes} classes "
+                f"outputs of {num_classes} and {4 * num_classes} channels are expected, it has "
+                f"{shapes}; give the folder of a detector"
+            )
+        return by_channels[num_classes], by_channels[4 * num_classes]
+
 
 def read_model_json(folder: Path) -> ModelInfo:
     """Read and check folder/model.json.
