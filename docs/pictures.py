@@ -3,8 +3,8 @@
 Run: python -m docs.pictures [contact-sheet] [preview] [mlflow] (all by default; 1 minute)
 - contact-sheet: docs/images/hands.jpg, drawn afresh.
 - preview: docs/images/preview.gif from results/report/demo.mp4.
-- mlflow: docs/images/mlflow.png, MLflow's own page comparing the two newest complete parent runs, photographed by
-  headless Chromium (make browser).
+- mlflow: docs/images/mlflow.png, MLflow's own page comparing the two newest complete parent
+  runs, photographed by headless Chromium (make browser).
 """
 
 import argparse
@@ -86,7 +86,8 @@ def mlflow_page() -> Path:
     ]
     if len(parents) < 2:
         raise UserError(
-            f"{len(parents)} complete parent runs, two are compared; run a second pipeline: dvc exp run -S ..."
+            f"{len(parents)} complete parent runs, two are compared; "
+            "run a second pipeline, for example: dvc exp run -S +overrides.train.epochs=6"
         )
     query = urllib.parse.urlencode(
         {"runs": json.dumps(parents[:2]), "experiments": json.dumps([experiment])},

@@ -185,7 +185,8 @@ def _schema(cls: type) -> DictConfig:
     while todo:
         node = todo.pop()
         OmegaConf.set_readonly(node, None)
-        todo.extend(child for child in node.values() if isinstance(child, DictConfig))
+        children = (child for _, child in node.items_ex(resolve=False))
+        todo.extend(child for child in children if isinstance(child, DictConfig))
     return schema
 
 

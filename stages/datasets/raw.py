@@ -43,7 +43,7 @@ def fill_raw(
     draw. Raises DatasetError for whatever of this a person can mend.
     """
     if config.kind == "rendered":
-        from stages.datasets.render import render_dataset
+        from stages.datasets.render.dataset import render_dataset
 
         render_dataset(config.render, folder, workers=workers)
     else:
