@@ -1,11 +1,81 @@
 """Arms: forearms, upper arms and sleeves as shaded round cones, drawn at half size when they are big."""
 
+from typing import NamedTuple, Protocol
+
 import cv2
 import numpy as np
 
 from stages.datasets.render.appearance import Cloth
 from stages.datasets.render.layer import Layer
 from stages.datasets.render.skin import WRAPS, Light, Skin
+
+
+class Wearer(Protocol):
+    """Whose arm it is."""
+
+    @property
+    def skin(self) -> Skin: ...
+    @property
+    def sleeve(self) -> Cloth: ...
+    @property
+    def cuff(self) -> float: ...
+
+
+class Shoulder(NamedTuple):
+    x: float
+    y: float
+    radius: float
+
+
+class ArmPlan(NamedTuple):
+    """Where an arm goes: the elbow is drawn towards target; without a shoulder it leaves the frame."""
+
+    target: tuple[float, float]
+    shoulder: Shoulder | None
+    unit: float  # pixels per hand length
+    roll_deg: float  # of the hand in the picture
+    wrist_radius: float
+
+
+_FOREARM = 1.15  # hand lengths, foreshortened
+_MAX_BEND_DEG = 48.0  # of the wrist
+
+
+def draw_arm(
+    wrist: np.ndarray, plan: ArmPlan, wearer: Wearer, light: Light, *, frame_wh: tuple[int, int]
+) -> list[Layer]:
+    """Draw upper arm, forearm and sleeve, back to front; wrist is in picture pixels (2+,)."""
+    unit, thin = plan.unit, plan.wrist_radius
+    hand = wrist[:2].astype(np.float32)
+    direction = _elbow_direction(plan.roll_deg, np.float32(plan.target) - hand)
+    reach = _FOREARM * unit if plan.shoulder else float(max(frame_wh))
+    elbow = hand + direction * reach
+    thick = min(thin + (0.20 * unit - thin) * reach / (1.2 * unit), 0.27 * unit)
+    layers = []
+    if plan.shoulder:
+        shoulder = np.array([plan.shoulder.x, plan.shoulder.y], np.float32)
+        radii = (0.23 * unit, plan.shoulder.radius)
+        layers.append(draw_limb(elbow, shoulder, radii, wearer.sleeve, light, frame_wh=frame_wh))
+    start = hand - direction * (0.05 * unit)
+    layers.append(draw_limb(start, elbow, (thin, thick), wearer.skin, light, frame_wh=frame_wh))
+    if wearer.cuff <= 1.0:
+        cuff = hand + direction * (wearer.cuff * _FOREARM * unit)
+        radius = thin + (0.20 * unit - thin) * wearer.cuff
+        radii = (radius * 1.18, max(thick, radius) * 1.15)
+        layers.append(
+            draw_limb(cuff, elbow, radii, wearer.sleeve, light, frame_wh=frame_wh, flat_start=True)
+        )
+    return [layer for layer in layers if layer is not None]
+
+
+def _elbow_direction(roll_deg: float, wish: np.ndarray) -> np.ndarray:
+    """Unit direction from wrist to elbow: as wished, within the wrist's range of bending."""
+    roll = np.radians(roll_deg)
+    straight = np.arctan2(np.cos(roll), np.sin(roll))
+    wished = np.arctan2(float(wish[1]), float(wish[0]))
+    bend = np.mod(wished - straight + np.pi, 2 * np.pi) - np.pi
+    angle = straight + np.clip(bend, -np.radians(_MAX_BEND_DEG), np.radians(_MAX_BEND_DEG))
+    return np.array([np.cos(angle), np.sin(angle)], np.float32)
 
 
 def draw_limb(

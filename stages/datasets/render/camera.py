@@ -17,10 +17,12 @@ def random_camera(
 ) -> Camera:
     """One video's camera; noise in grey levels is the upper end of what is drawn."""
     level = float(rng.uniform(0.25, 1.0)) * noise
-    shape = (image_wh[1] + 64, image_wh[0] + 64)
-    grey = cv2.GaussianBlur(rng.normal(0, 1.6, shape).astype(np.float32), (3, 3), 0.6)
-    hue = rng.normal(0, 0.5, (*shape, 3)).astype(np.float32)
-    grains = np.clip(32.5 + level * (grey[..., None] + hue), 0, 64).astype(np.uint8)
+    shape = (image_wh[1] + 80, image_wh[0] + 80)
+    white = rng.standard_normal(shape, np.float32)
+    soft = cv2.GaussianBlur(white, (3, 3), 0.6) * 1.6
+    shifted = [soft[y : y - 16, x : x - 16] for y, x in ((1, 2), (8, 11), (13, 5))]
+    mixed = cv2.merge([0.9 * soft[:-16, :-16] + 0.45 * part for part in shifted])
+    grains = np.clip(mixed * level + 32.5, 0, 64).astype(np.uint8)
     sigma = float(rng.choice([0.0, 0.0, 0.6, 0.9, 1.3]))
     return Camera(sigma, grains, int(np.clip(quality + rng.integers(-8, 5), 30, 100)))
 

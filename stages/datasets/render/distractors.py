@@ -5,7 +5,7 @@ import numpy as np
 
 from stages.datasets.render.appearance import Cloth, sample_unit
 from stages.datasets.render.arm import draw_limb
-from stages.datasets.render.layer import Layer
+from stages.datasets.render.layer import Layer, move_layer, paste_inplace
 from stages.datasets.render.skin import Light, Skin, random_skin, skin_tone
 
 Point = tuple[float, float]
@@ -149,6 +149,26 @@ def draw_torso(
         for side in (-1, 1)
     ]
     return [layer for layer in (trunk, *shoulders, neck) if layer is not None]
+
+
+def draw_portrait(
+    rng: np.random.Generator, skin: Skin, cloth: Cloth, light: Light, size: float
+) -> Layer:
+    """Draw a framed picture of a face, about size pixels high, centred on its origin."""
+    height, width = int(size), int(size * rng.uniform(0.75, 1.1))
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = rng.uniform(40, 230, 3)
+    face = size * float(rng.uniform(0.5, 0.85))
+    centre = (width / 2, height * float(rng.uniform(0.38, 0.5)))
+    torso = draw_torso(centre, face, skin, cloth, light, (width, height))
+    head = draw_head(rng, skin, light, face)
+    for layer in (*torso, move_layer(head, (round(centre[0]), round(centre[1])))):
+        paste_inplace(canvas, layer)
+    if rng.uniform() < 0.7:
+        border = tuple(float(v) for v in rng.uniform(10, 220, 3))
+        cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), border, max(height // 18, 1))
+    alpha = np.ones((height, width), np.float32)
+    return Layer((-width // 2, -height // 2), canvas.astype(np.float32), alpha)
 
 
 def draw_elbow(

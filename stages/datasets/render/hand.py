@@ -15,6 +15,8 @@ from stages.datasets.render.surface import (
     add_cone_inplace,
     cone_window,
     new_field,
+    soften_inplace,
+    spots,
 )
 
 _PALM = 0
@@ -74,9 +76,16 @@ def draw_hand(hand: PosedHand, skin: Skin, light: Light, *, wrist_radius: float)
         window = cone_window(field, cone)
         if window is not None:
             add_cone_inplace(field, cone, window)
+    soften_inplace(field, 0.022 * hand.scale)
     bones = [bone for finger in (4, 3, 2, 1, 0) for bone in _finger_bones(field, hand, finger)]
-    for bone in bones:
+    roots = [bone for bone in bones if bone.index == (1 if bone.finger == 0 else 0)]
+    for bone in roots:
         add_cone_inplace(field, bone.cone, bone.window)
+    knuckles = spots(field, hand.joints[[2, 5, 9, 13, 17]], 0.085 * hand.scale)
+    soften_inplace(field, 0.019 * hand.scale, knuckles)
+    for bone in bones:
+        if bone.index != (1 if bone.finger == 0 else 0):
+            add_cone_inplace(field, bone.cone, bone.window)
     detail = _skin_detail(field, hand, bones)
     reach = _reach(field, hand)
     fade = np.clip(reach / (0.16 * hand.scale) + 1.5, 0.0, 1.0)
@@ -130,8 +139,8 @@ def _palm_cones(hand: PosedHand, wrist_radius: float) -> list[Cone]:
         a, b = knuckles[index], knuckles[index + 1]
         cones.append(cone(a * 0.7 + b * 0.3 + web, a * 0.3 + b * 0.7 + web, radius, radius))
     thumb, ball = joints[1], joints[2]
-    cones.append(cone(at(0.07, 0.10, 0.02), thumb, 0.075 * unit, 0.078 * unit))
-    cones.append(cone(thumb, ball, 0.080 * unit, float(hand.radii[0, 1])))
+    cones.append(cone(at(0.06, 0.10, 0.015), thumb, 0.072 * unit, 0.076 * unit))
+    cones.append(cone(thumb, ball, 0.078 * unit, float(hand.radii[0, 1])))
     middle = thumb * 0.45 + ball * 0.55
     cones.append(cone(middle, at(0.075, 0.30, 0.012), 0.05 * unit, 0.055 * unit))
     cones.append(
@@ -158,7 +167,7 @@ def _finger_bones(field: Field, hand: PosedHand, finger: int) -> list[_Bone]:
             float(hand.radii[finger, index]),
             float(hand.radii[finger, index + 1]),
             BONES * (finger + 1) + index,
-            (0.045 if index == root else 0.012) * unit,
+            (0.07 if index == root else 0.012) * unit,
             0.03 * unit,
         )
         window = cone_window(field, cone)

@@ -38,10 +38,10 @@ def _fingers(
     return (thumb, *((spread * f, *flexion) for f, flexion in zip(fan, flexions, strict=True)))
 
 
-_ACROSS = (38.0, 42.0, 20.0, 30.0)
+_ACROSS = (26.0, 44.0, 16.0, 40.0)
 POSES: dict[str, PoseSpec] = {
     "thumbs_up": PoseSpec(
-        "thumbs_up", _fingers((68.0, 2.0, -12.0, -12.0), *[_CURLED] * 4, spread=3.0)
+        "thumbs_up", _fingers((66.0, 4.0, -10.0, -14.0), *[_CURLED] * 4, spread=3.0)
     ),
     "fist": PoseSpec("fist", _fingers(_ACROSS, *[_CURLED] * 4, spread=3.0), Contact(1, False, 2)),
     "stop": PoseSpec("stop", _fingers((46.0, 14.0, 4.0, 2.0), *[_OPEN] * 4, spread=9.0)),

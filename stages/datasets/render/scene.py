@@ -5,14 +5,19 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.datasets.render.appearance import Cloth, random_cloth, sample_unit
-from stages.datasets.render.arm import draw_limb
 from stages.datasets.render.background import draw_room
 from stages.datasets.render.camera import Camera, random_camera
 from stages.datasets.render.clutter import draw_prop
 from stages.datasets.render.config import RenderConfig
-from stages.datasets.render.distractors import draw_blob, draw_elbow, draw_head, draw_torso
+from stages.datasets.render.distractors import (
+    draw_blob,
+    draw_elbow,
+    draw_head,
+    draw_portrait,
+    draw_torso,
+)
 from stages.datasets.render.layer import Layer, move_layer, paste_inplace, shade_inplace
-from stages.datasets.render.script import FIELDS, HandScript, write_script
+from stages.datasets.render.script import FIELDS, HandScript, Region, write_script
 from stages.datasets.render.skin import Light, Skin, random_skin
 
 MARGIN = 24  # pixels by which the room is larger than the frame on every side
@@ -26,11 +31,10 @@ class Person(NamedTuple):
 
 
 class Partner(NamedTuple):
-    """Who sits opposite: head position and size, drawn layers, and where the arms start."""
+    """Who sits opposite, painted into the room: where the head is (frame pixels), and its height."""
 
     centre: tuple[float, float]
     face_height: float
-    layers: tuple[Layer, ...]
 
 
 class Scene(NamedTuple):
@@ -74,16 +78,15 @@ def build_scene(rng: np.random.Generator, split: str, config: RenderConfig) -> S
     width, height = config.image_wh
     light = random_light(rng)
     me, you = random_person(rng, split, config), random_person(rng, split, config)
-    horizon = float(rng.uniform(0.25, 0.62))
+    seated = rng.uniform() < config.person_frac
+    horizon = float(rng.uniform(0.42, 0.66) if seated else rng.uniform(0.2, 0.6))
     canvas_hw = (height + 2 * MARGIN, width + 2 * MARGIN)
     room = draw_room(rng, canvas_hw, split, horizon=horizon)
     gain = np.clip(light.colour * 0.85 + light.ambient, 0.5, 1.25)
     picture = np.clip(room.picture * gain, 0, 255).astype(np.uint8)
-    partner = (
-        _partner(rng, you, light, config, horizon) if rng.uniform() < config.person_frac else None
-    )
+    partner = _seat_inplace(rng, picture, you, light, horizon) if seated else None
     count = _furnish_inplace(rng, picture, split, light, config, horizon)
-    scripts = _cast(rng, config)
+    scripts = _cast(rng, partner, config)
     covers = _covers(rng, split, scripts, config, light)
     camera = random_camera(rng, (width, height), noise=config.noise, quality=config.jpeg_quality)
     return Scene(
@@ -97,20 +100,26 @@ def build_scene(rng: np.random.Generator, split: str, config: RenderConfig) -> S
         partner,
         scripts,
         covers,
-        count + bool(partner),
+        count + seated,
     )
 
 
-def _partner(
-    rng: np.random.Generator, you: Person, light: Light, config: RenderConfig, horizon: float
+def _seat_inplace(
+    rng: np.random.Generator, picture: np.ndarray, you: Person, light: Light, horizon: float
 ) -> Partner:
-    width, height = config.image_wh
-    face = float(rng.uniform(0.24, 0.36)) * height
-    centre = (float(rng.uniform(0.3, 0.7)) * width, float(rng.uniform(0.02, 0.2)) * height)
-    torso = draw_torso(centre, face, you.skin, you.sleeve, light, (width, int(height * 1.2)))
+    """Paint the partner's head and trunk into the room, behind the table."""
+    height, width = picture.shape[:2]
+    edge = int(height * horizon)
+    table = picture[edge:].copy()
+    face = float(rng.uniform(0.24, 0.34)) * height
+    centre = (float(rng.uniform(0.3, 0.7)) * width, edge - face * float(rng.uniform(1.25, 1.7)))
     head = draw_head(rng, you.skin, light, face)
-    placed = move_layer(head, (round(centre[0]), round(centre[1])))
-    return Partner(centre, face, (*torso, placed))
+    torso = draw_torso(centre, face, you.skin, you.sleeve, light, (width, height))
+    for layer in (*torso, move_layer(head, (round(centre[0]), round(centre[1])))):
+        shade_inplace(picture, layer, shift=_shadow_shift(light, 12.0), strength=0.3)
+        paste_inplace(picture, layer)
+    picture[edge:] = table
+    return Partner((centre[0] - MARGIN, centre[1] - MARGIN), face)
 
 
 def _furnish_inplace(
@@ -123,25 +132,24 @@ def _furnish_inplace(
 ) -> int:
     """Paint objects and skin-coloured distractors into the room; returns how many distractors."""
     height, width = picture.shape[:2]
-    for _ in range(
-        int(rng.integers(3, config.clutter + 1)) if config.clutter >= 3 else config.clutter
-    ):
-        y = (
-            float(rng.uniform(horizon, 1.0))
-            if rng.uniform() < 0.75
-            else float(rng.uniform(0.0, 1.0))
-        )
-        prop = draw_prop(rng, split, float(rng.uniform(0.12, 0.34)) * height)
-        prop = _lit(prop, light)
+    for _ in range(int(rng.integers(config.clutter // 3, config.clutter + 1))):
+        on_table = rng.uniform() < 0.75
+        y = float(rng.uniform(horizon, 1.0) if on_table else rng.uniform(0.0, horizon * 0.8))
+        kind = None if on_table else ("paper", "book", "plant")[int(rng.integers(3))]
+        prop = draw_prop(rng, split, float(rng.uniform(0.12, 0.34)) * height, kind)
         prop = move_layer(prop, (int(rng.uniform(0, width)), int(y * height)))
-        shade_inplace(picture, prop, shift=_shadow_shift(light, 10.0), strength=0.45)
-        paste_inplace(picture, prop)
-    count = int(rng.integers(1, config.distractors + 1)) if config.distractors else 0
+        _stand_inplace(picture, [_lit(prop, light)], light)
+    low = min(config.distractors, 1)
+    count = int(rng.integers(low, config.distractors + 1))
     for _ in range(count):
-        for layer in _distractor(rng, split, light, (width, height)):
-            shade_inplace(picture, layer, shift=_shadow_shift(light, 8.0), strength=0.4)
-            paste_inplace(picture, layer)
+        _stand_inplace(picture, _distractor(rng, split, light, (width, height)), light)
     return count
+
+
+def _stand_inplace(picture: np.ndarray, layers: list[Layer], light: Light) -> None:
+    for layer in layers:
+        shade_inplace(picture, layer, shift=_shadow_shift(light, 9.0), strength=0.42)
+        paste_inplace(picture, layer)
 
 
 def _distractor(
@@ -151,43 +159,51 @@ def _distractor(
     size = float(rng.uniform(0.2, 0.38)) * height
     skin = random_skin(rng, sample_unit(rng, split))
     kind = rng.uniform()
-    if kind < 0.3:
-        return draw_elbow(rng, skin, light, frame_wh, size * 1.2)
+    if kind < 0.35:
+        return draw_elbow(rng, skin, light, frame_wh, size)
     at = (float(rng.uniform(0.05, 0.95)) * width, float(rng.uniform(0.1, 0.9)) * height)
-    if kind < 0.6:
-        face = float(rng.uniform(0.12, 0.3)) * height
-        head = draw_head(rng, skin, light, face)
-        at = (at[0], float(rng.uniform(0.05, 0.45)) * height)
-        neck = draw_limb(
-            np.float32([at[0], at[1] + 0.3 * face]),
-            np.float32([at[0], at[1] + 0.7 * face]),
-            (0.2 * face, 0.22 * face),
-            skin,
-            light,
-            frame_wh=frame_wh,
-        )
-        bust = draw_limb(
-            np.float32([at[0], at[1] + 1.0 * face]),
-            np.float32([at[0], at[1] + 1.5 * face]),
-            (0.42 * face, 0.6 * face),
-            random_cloth(rng, split),
-            light,
-            frame_wh=frame_wh,
-        )
-        placed = move_layer(head, (int(at[0]), int(at[1])))
-        return [layer for layer in (neck, bust, placed) if layer is not None]
+    if kind < 0.65:
+        portrait = draw_portrait(rng, skin, random_cloth(rng, split), light, size)
+        return [move_layer(portrait, (int(at[0]), int(at[1] * 0.8)))]
     return draw_blob(rng, split, at, light, frame_wh, size)
 
 
-def _cast(rng: np.random.Generator, config: RenderConfig) -> tuple[HandScript, ...]:
+def _cast(
+    rng: np.random.Generator, partner: Partner | None, config: RenderConfig
+) -> tuple[HandScript, ...]:
     """Choose 1 to 4 hands and write their scripts, others' hands first (they are behind)."""
     count = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.35, 0.3, 0.2]))
     chosen = sorted(rng.permutation(len(FIELDS))[:count].tolist(), reverse=True)
-    fields = [FIELDS[index] for index in chosen]
     return tuple(
-        write_script(rng, field, config, is_anchor=index == count - 1)
-        for index, field in enumerate(fields)
+        write_script(
+            rng,
+            FIELDS[field],
+            _region(rng, FIELDS[field], partner, config),
+            config,
+            is_anchor=rank == count - 1,
+        )
+        for rank, field in enumerate(chosen)
     )
+
+
+def _region(
+    rng: np.random.Generator, field: str, partner: Partner | None, config: RenderConfig
+) -> Region:
+    """My hands come from below, the partner's stay near the partner, others' near the sides."""
+    on_left = field.endswith("left") == field.startswith("my")
+    if field.startswith("my"):
+        return Region((0.12, 0.55) if on_left else (0.45, 0.88), (0.42, 0.84), (0.22, 0.44))
+    if partner is None:
+        small = rng.uniform() < 0.3
+        length = (0.09, 0.16) if small else (0.17, 0.34)
+        return Region((0.08, 0.36) if on_left else (0.64, 0.92), (0.18, 0.66), length)
+    width, height = config.image_wh
+    face, side = partner.face_height, -1.0 if on_left else 1.0
+    near, far = sorted((partner.centre[0] + side * reach * face) / width for reach in (0.25, 1.9))
+    middle = partner.centre[1] / height
+    x = (min(max(near, 0.06), 0.8), max(min(far, 0.94), 0.2))
+    y = (max(middle, 0.15), min(middle + 2.2 * face / height, 0.8))
+    return Region(x, y, (0.75 * face / height, 0.98 * face / height))
 
 
 def _covers(

@@ -44,6 +44,14 @@ class HandScript(NamedTuple):
         return self.field.startswith("my")
 
 
+class Region(NamedTuple):
+    """Where a hand's middle usually is (fractions of the frame) and how long the hand is (of height)."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    length: tuple[float, float]
+
+
 class _Hold(NamedTuple):
     pose: str
     first: int
@@ -84,17 +92,17 @@ def is_edge_on(rotation: np.ndarray, gesture: str | None) -> bool:
 
 
 def write_script(
-    rng: np.random.Generator, field: str, config: RenderConfig, *, is_anchor: bool
+    rng: np.random.Generator, field: str, region: Region, config: RenderConfig, *, is_anchor: bool
 ) -> HandScript:
-    """Write one hand's part. The anchor stays well inside the frame for the whole video."""
+    """Write one hand's part within a region. The anchor stays well inside the frame for the whole video."""
     shape = random_shape(rng)
     shows_back = rng.uniform() < (0.62 if field.startswith("my") else 0.35)
     holds = _holds(rng, shape, config.frames_per_video, field, shows_back=shows_back)
     own = {name: solve_pose(name, shape) for name in GESTURES if name != "random"}
     others = np.stack([solve_pose(name, shape) for name in RANDOM_POSES])
     frames = config.frames_per_video
-    middles = _path(rng, frames, field, config, is_anchor=is_anchor)
-    scales = _scales(rng, frames, field, config)
+    middles = _path(rng, frames, field, region, config, is_anchor=is_anchor)
+    scales = _scales(rng, frames, region, config)
     drift = _drift(rng, frames)
     states = []
     for frame in range(frames):
@@ -139,7 +147,9 @@ def _holds(
 
 def _turn(rng: np.random.Generator, pose: str, field: str, *, shows_back: bool) -> np.ndarray:
     """Draw yaw, pitch and roll of a hold; a thumbs_up lies on its side so that the thumb points up."""
-    yaw = float(np.clip(rng.normal(0.0, 19.0), -42.0, 42.0)) + (180.0 if shows_back else 0.0)
+    away = 12.0 if pose in ("ok", "pinch") else 17.0
+    yaw = float(np.clip(rng.normal(0.0, away), -2.1 * away, 2.1 * away))
+    yaw += 180.0 if shows_back else 0.0
     pitch = float(np.clip(rng.normal(0.0, 13.0), -32.0, 32.0))
     roll = float(np.clip(rng.normal(0.0, 17.0), -40.0, 40.0))
     if pose == "thumbs_up":
@@ -147,6 +157,9 @@ def _turn(rng: np.random.Generator, pose: str, field: str, *, shows_back: bool) 
         yaw = 0.6 * (yaw - 180.0 * shows_back) + 180.0 * shows_back
         pitch = float(rng.uniform(-30.0, 30.0))
         roll = 0.8 * roll + (90.0 if thumb_is_right else -90.0)
+    if pose in ("ok", "pinch"):
+        # The ring is seen as one only when the thumb's side is turned away from its edge.
+        yaw += 24.0 if field.endswith("right") else -24.0
     return np.array([yaw, pitch, roll], np.float32)
 
 
@@ -169,21 +182,21 @@ def _drift(rng: np.random.Generator, frames: int) -> np.ndarray:
     return (np.sin(time + rng.uniform(0, 6.3, (1, 3))) * [4.0, 3.0, 4.0]).astype(np.float32)
 
 
-def _region(field: str) -> tuple[float, float, float, float]:
-    """Where a hand's middle usually is: x and y range as fractions of the frame."""
-    mine, left = field.startswith("my"), field.endswith("left")
-    x = (0.10, 0.56) if left == mine else (0.44, 0.90)
-    return (*x, *((0.42, 0.86) if mine else (0.16, 0.62)))
-
-
 def _path(
-    rng: np.random.Generator, frames: int, field: str, config: RenderConfig, *, is_anchor: bool
+    rng: np.random.Generator,
+    frames: int,
+    field: str,
+    region: Region,
+    config: RenderConfig,
+    *,
+    is_anchor: bool,
 ) -> np.ndarray:
     """Smooth path of the hand's middle: (frames, 2) pixels."""
     width, height = config.image_wh
-    x0, x1, y0, y1 = _region(field)
+    (x0, x1), (y0, y1) = region.x, region.y
     if is_anchor:
-        x0, x1, y0, y1 = max(x0, 0.2), min(x1, 0.8), max(y0, 0.3), min(y1, 0.7)
+        x0, x1 = np.clip((x0, x1), 0.2, 0.8)
+        y0, y1 = np.clip((y0, y1), 0.3, 0.7)
     times, points = [], []
     time = 0.0
     here = np.array([rng.uniform(x0, x1), rng.uniform(y0, y1)])
@@ -214,15 +227,13 @@ def _border_point(rng: np.random.Generator, here: np.ndarray, field: str) -> np.
     )
 
 
-def _scales(rng: np.random.Generator, frames: int, field: str, config: RenderConfig) -> np.ndarray:
+def _scales(
+    rng: np.random.Generator, frames: int, region: Region, config: RenderConfig
+) -> np.ndarray:
     """Pixels per hand length over time: (frames,)."""
-    height = config.image_wh[1]
-    low, high = (0.22, 0.44) if field.startswith("my") else (0.17, 0.32)
-    if rng.uniform() < 0.08:
-        low, high = 0.09, 0.16
-    base = float(rng.uniform(low, high))
+    base = float(rng.uniform(*region.length)) * config.image_wh[1]
     wave = np.sin(np.arange(frames) * rng.uniform(0.08, 0.25) + rng.uniform(0, 6.3))
-    return (base * (1.0 + 0.10 * wave) * height).astype(np.float32)
+    return (base * (1.0 + 0.10 * wave)).astype(np.float32)
 
 
 def _fit_height(

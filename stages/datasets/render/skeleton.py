@@ -30,7 +30,7 @@ _BASES = np.array(
 )
 _LENGTHS = np.array(
     [
-        [0.235, 0.170, 0.110],
+        [0.225, 0.162, 0.088],
         [0.225, 0.135, 0.085],
         [0.250, 0.155, 0.090],
         [0.230, 0.145, 0.090],
@@ -40,17 +40,18 @@ _LENGTHS = np.array(
 )
 _RADII = np.array(
     [
-        [0.072, 0.060, 0.054, 0.044],
-        [0.057, 0.047, 0.042, 0.035],
-        [0.057, 0.048, 0.042, 0.036],
-        [0.053, 0.045, 0.040, 0.034],
-        [0.047, 0.039, 0.035, 0.030],
+        [0.074, 0.062, 0.057, 0.046],
+        [0.059, 0.051, 0.046, 0.038],
+        [0.059, 0.052, 0.046, 0.039],
+        [0.055, 0.049, 0.044, 0.037],
+        [0.049, 0.043, 0.038, 0.032],
     ],
     np.float32,
 )
 # The thumb bends towards the palm's far side; what is perpendicular to its metacarpal counts.
 _THUMB_BEND = np.array([-0.95, 0.10, 0.05], np.float32)
-_PALMAR = np.array([0.0, 0.0, 1.0], np.float32)
+# Fingers bend out of the palm and slightly towards the thumb's root, where the tips of a fist meet.
+_INWARD = np.array([[-0.02, 0, 1], [0.03, 0, 1], [0.10, 0, 1], [0.19, 0, 1]], np.float32)
 
 
 class HandShape(NamedTuple):
@@ -120,7 +121,9 @@ def _bending_planes(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         np.float32,
     )
     bend = _THUMB_BEND - thumb * (thumb @ _THUMB_BEND)
-    inward = np.concatenate([[bend / np.linalg.norm(bend)], np.tile(_PALMAR, (4, 1))])
+    inward = _INWARD - fingers * (_INWARD * fingers).sum(axis=1, keepdims=True)
+    inward = np.concatenate([bend[None], inward])
+    inward /= np.linalg.norm(inward, axis=1, keepdims=True)
     return np.concatenate([[thumb], fingers]).astype(np.float32), inward.astype(np.float32)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from stages.datasets.render.surface import FAR, Field
+from stages.datasets.render.surface import BONES, FAR, Field
 
 # Albedo from the lightest to the darkest tone, sRGB; a ladder like Monk's, with the red of living skin.
 _TONES = np.array(
@@ -37,7 +37,9 @@ class Skin(NamedTuple):
     back: np.ndarray  # (3,) BGR 0..255
     palm: np.ndarray  # (3,) BGR 0..255
     nail: np.ndarray  # (3,) BGR 0..255
-    lines: np.ndarray  # (128, 128) float32 palm line map, 1 = none
+    lines: (
+        np.ndarray
+    )  # (128, 256) float32: palm line map and, right of it, that of the back; 1 = none
     mottle: np.ndarray  # (256, 256) float32 noise around 1
     hair: float  # darkness of hair on back and arm, 0..1
 
@@ -71,40 +73,54 @@ def random_skin(rng: np.random.Generator, depth: float) -> Skin:
     # Palms carry little melanin: dark skin has clearly lighter, pinker palms.
     palm = skin_tone(depth * 0.62) * tint * np.array([0.97, 0.95, 1.02], np.float32)
     nail = palm * np.array([1.06, 1.02, 1.04], np.float32) + np.array([14, 10, 12], np.float32)
-    return Skin(back, palm, nail, _palm_lines(rng), _mottle(rng), float(rng.uniform(0, 1) ** 2))
+    return Skin(back, palm, nail, _hand_lines(rng), _mottle(rng), float(rng.uniform(0, 1) ** 2))
 
 
 def _mottle(rng: np.random.Generator) -> np.ndarray:
     total = np.zeros((256, 256), np.float32)
-    for cells, weight in ((8, 0.03), (24, 0.03), (80, 0.025), (256, 0.02)):
+    for cells, weight in ((8, 0.02), (24, 0.022), (80, 0.025), (256, 0.022)):
         grid = rng.normal(0.0, weight, (cells, cells)).astype(np.float32)
         total += cv2.resize(grid, (256, 256), interpolation=cv2.INTER_CUBIC)
     return 1.0 + total
 
 
-def _palm_lines(rng: np.random.Generator) -> np.ndarray:
-    """Heart, head and life line and some fine ones, on the palm x -0.28..0.28, y 0..0.56 map."""
-    picture = np.ones((128, 128), np.float32)
-    curves = [
-        ([(-0.19, 0.37), (-0.08, 0.36), (0.02, 0.39), (0.06, 0.445)], 0.30, 2),
-        ([(0.13, 0.345), (0.04, 0.33), (-0.06, 0.285), (-0.15, 0.22)], 0.28, 2),
-        ([(0.14, 0.355), (0.06, 0.30), (0.025, 0.18), (0.045, 0.05)], 0.30, 2),
+def _hand_lines(rng: np.random.Generator) -> np.ndarray:
+    """Lines of the palm and shades of the back, each on a map of x -0.28..0.28, y 0..0.56."""
+    palm = [
+        ([(-0.19, 0.37), (-0.08, 0.36), (0.02, 0.39), (0.06, 0.445)], 0.22, 2),
+        ([(0.13, 0.345), (0.04, 0.33), (-0.06, 0.285), (-0.15, 0.22)], 0.20, 2),
+        ([(0.14, 0.355), (0.06, 0.30), (0.025, 0.18), (0.045, 0.05)], 0.22, 2),
         ([(-0.02, 0.10), (-0.01, 0.22), (0.0, 0.34)], 0.12, 1),
         ([(-0.14, 0.012), (0.0, 0.0), (0.14, 0.012)], 0.22, 1),
         ([(-0.13, 0.035), (0.0, 0.028), (0.13, 0.035)], 0.14, 1),
     ]
+    back = [
+        ([(x, 0.42), (x * 0.75, 0.28), (x * 0.5, 0.14)], 0.075, 6) for x in (0.065, -0.038, -0.13)
+    ]
+    back += [
+        ([(x, 0.40), (x * 0.6 + bend, 0.25), (x * 0.4, 0.1)], 0.10, 2)
+        for x, bend in zip(rng.uniform(-0.15, 0.1, 2), rng.normal(0.0, 0.03, 2), strict=True)
+    ]
+    return np.hstack([_draw_lines(rng, palm, 0.8), _draw_lines(rng, back, 2.2)])
+
+
+def _draw_lines(
+    rng: np.random.Generator,
+    curves: list[tuple[list[tuple[float, float]], float, int]],
+    softness: float,
+) -> np.ndarray:
+    picture = np.ones((128, 128), np.float32)
+    ticks = np.linspace(0, 1, 20)
     for points, depth, thickness in curves:
         bent = np.array(points) + rng.normal(0.0, 0.008, (len(points), 2))
-        ticks = np.linspace(0, 1, 20)
         known = np.linspace(0, 1, len(points))
-        degree = min(len(points) - 1, 3)
-        line = [np.polyval(np.polyfit(known, bent[:, c], degree), ticks) for c in (0, 1)]
-        pixels = np.stack([(line[0] + 0.28) / 0.56 * 128, line[1] / 0.56 * 128], axis=1)
+        fits = [np.polyfit(known, bent[:, axis], min(len(points) - 1, 3)) for axis in (0, 1)]
+        x, y = (np.polyval(fit, ticks) for fit in fits)
+        pixels = np.stack([(x + 0.28) / 0.56 * 128, y / 0.56 * 128], axis=1)
         layer = np.zeros_like(picture)
-        cv2.polylines(
-            layer, [np.round(pixels * 16).astype(np.int32)], False, 1.0, thickness, cv2.LINE_AA, 4
-        )
-        picture -= depth * cv2.GaussianBlur(layer, (0, 0), 0.8)
+        corners = np.round(pixels * 16).astype(np.int32)
+        cv2.polylines(layer, [corners], False, 1.0, thickness, cv2.LINE_AA, 4)
+        picture -= depth * cv2.GaussianBlur(layer, (0, 0), softness)
     return picture
 
 
@@ -189,18 +205,18 @@ def _lines_at(
     wrist: np.ndarray,
     palmar: np.ndarray,
 ) -> np.ndarray:
-    """Sample the palm line map where the palm faces the viewer: (H, W), 1 elsewhere."""
-    if unit < 60 or frame[2, 2] < 0.2:
+    """Sample the line map of the side that faces the viewer: (H, W), 1 beside the palm."""
+    if unit < 50 or abs(frame[2, 2]) < 0.2:
         return np.ones_like(field.height)
     height, width = field.height.shape
     x = (np.arange(width, dtype=np.float32) + field.origin[0] + 0.5 - wrist[0])[None, :]
     y = (np.arange(height, dtype=np.float32) + field.origin[1] + 0.5 - wrist[1])[:, None]
-    z = np.where(field.part == 0, field.height, wrist[2]) - wrist[2]
+    body = field.part < BONES
+    z = np.where(body, field.height - wrist[2], np.float32(0.0))
     scale = np.float32(128 / 0.56 / unit)
-    u = (x * frame[0, 0] + y * frame[1, 0] + z * frame[2, 0]) * scale + 64
+    side = 1.0 if frame[2, 2] > 0 else -1.0
+    u = (x * frame[0, 0] + y * frame[1, 0] + z * frame[2, 0]) * scale + (64 if side > 0 else 192)
     v = (x * frame[0, 1] + y * frame[1, 1] + z * frame[2, 1]) * scale
-    lines = cv2.remap(
-        skin.lines, u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR, borderValue=1.0
-    )
-    use = (field.part == 0) * np.clip(palmar * 2.0, 0.0, 1.0)
+    lines = cv2.remap(skin.lines, u, v, cv2.INTER_LINEAR, borderValue=1.0)
+    use = body * np.clip(palmar * (2.0 * side), 0.0, 1.0)
     return 1.0 + use * (lines - 1.0)

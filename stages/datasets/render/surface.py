@@ -8,6 +8,7 @@ joints look like flesh and not like beads. Pixels: x right, y down, z towards th
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 # Far below any surface, near enough for float32 to keep 1/4000 pixel.
@@ -130,7 +131,7 @@ def add_cone_inplace(field: Field, cone: Cone, window: Window) -> None:
     share = rise * (np.float32(0.5) / smooth)
     share += np.float32(0.5)
     np.clip(share, 0.0, 1.0, out=share)
-    share *= window.cover > 0.02
+    share *= np.where(field.cover[at] > 0.0, window.cover, window.cover > 0.0)
     smooth *= 1.0 - share
     smooth += rise
     smooth *= share
@@ -139,3 +140,32 @@ def add_cone_inplace(field: Field, cone: Cone, window: Window) -> None:
     normal += share * (window.normal - normal)
     np.maximum(field.cover[at], window.cover, out=field.cover[at])
     part[share > 0.5] = cone.part
+
+
+def soften_inplace(field: Field, sigma: float, share: np.ndarray | None = None) -> None:
+    """Blur what has been joined so far within its outline, so that cones melt into one body.
+
+    share: (H, W) in [0, 1], how much of the blurred surface to take where; None is 1 everywhere.
+    """
+    size = (max(int(sigma * 3) | 1, 3),) * 2
+    covered = field.part >= 0
+    inside = covered.astype(np.float32)
+    weight = 1.0 / np.maximum(cv2.blur(cv2.blur(inside, size), size), 1e-3)
+    for plane in (field.height, *field.normal):
+        soft = cv2.blur(cv2.blur(plane * inside, size), size) * weight
+        if share is not None:
+            soft = plane + share * (soft - plane)
+        np.copyto(plane, soft, where=covered)
+
+
+def spots(field: Field, points: np.ndarray, radius: float) -> np.ndarray:
+    """Soft discs of about a radius around picture points (N, 2+): (H, W) in [0, 1]."""
+    mask = np.zeros_like(field.height)
+    for point in points:
+        centre = (
+            round(float(point[0]) - field.origin[0]),
+            round(float(point[1]) - field.origin[1]),
+        )
+        cv2.circle(mask, centre, max(round(radius), 1), 1.0, -1)
+    size = (max(int(radius) | 1, 3),) * 2
+    return cv2.blur(mask, size)

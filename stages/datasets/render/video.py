@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.datasets.render.arm import draw_limb
+from stages.datasets.render.arm import ArmPlan, Shoulder, draw_arm
 from stages.datasets.render.camera import expose
 from stages.datasets.render.config import RenderConfig
 from stages.datasets.render.hand import Placement, draw_hand, place_hand
@@ -18,7 +18,7 @@ from stages.datasets.render.layer import (
     shade_inplace,
 )
 from stages.datasets.render.outline import trace_outline
-from stages.datasets.render.scene import MARGIN, Partner, Person, Scene
+from stages.datasets.render.scene import MARGIN, Scene
 from stages.datasets.render.script import HandScript, HandState, wrist_of
 from stages.datasets.render.skeleton import pose_skeleton, rotation_matrix
 
@@ -70,14 +70,11 @@ def _render_frame(
     config: RenderConfig,
 ) -> Frame:
     width, height = config.image_wh
-    actors = [_stage_actor(scene, script, index, config) for script in scene.scripts]
+    actors = [_stage_actor(scene, script, index, shift, config) for script in scene.scripts]
     covers = [move_layer(cover, shift) for cover in scene.covers]
     actors, covers, owner = _resolve(actors, covers, (height, width), config)
     corner = (MARGIN - shift[1], MARGIN - shift[0])
     image = scene.room[corner[0] : corner[0] + height, corner[1] : corner[1] + width].copy()
-    if scene.partner is not None:
-        for layer in scene.partner.layers:
-            paste_inplace(image, layer)
     for actor in actors:
         drop = 0.10 * actor.state.scale
         shadow = (-scene.light.direction[0] * drop, -scene.light.direction[1] * drop * 0.6 + 3)
@@ -90,7 +87,9 @@ def _render_frame(
     return Frame(expose(image, scene.camera, rng), tuple(hands))
 
 
-def _stage_actor(scene: Scene, script: HandScript, index: int, config: RenderConfig) -> _Actor:
+def _stage_actor(
+    scene: Scene, script: HandScript, index: int, shift: tuple[int, int], config: RenderConfig
+) -> _Actor:
     """Draw one hand and its arm for one frame."""
     state = script.states[index]
     person = scene.me if script.is_mine else scene.you
@@ -104,8 +103,13 @@ def _stage_actor(scene: Scene, script: HandScript, index: int, config: RenderCon
     wrist_radius = (0.105 + 0.032 * breadth) * state.scale
     drawn = draw_hand(hand, person.skin, scene.light, wrist_radius=wrist_radius)
     drawn = blur_motion(drawn, _velocity(script, index))
-    partner = None if script.is_mine else scene.partner
-    arm = _draw_arm(script, state, hand.joints[0], wrist_radius, person, partner, scene, config)
+    arm = draw_arm(
+        hand.joints[0],
+        _arm_plan(script, state, wrist_radius, shift, scene, config),
+        person,
+        scene.light,
+        frame_wh=(config.image_wh[0], config.image_wh[1]),
+    )
     return _Actor(script, state, (*arm, drawn))
 
 
@@ -116,79 +120,32 @@ def _velocity(script: HandScript, index: int) -> tuple[float, float]:
     return (after[0] - before[0]) * factor, (after[1] - before[1]) * factor
 
 
-def _draw_arm(
+def _arm_plan(
     script: HandScript,
     state: HandState,
-    wrist: np.ndarray,
     wrist_radius: float,
-    person: Person,
-    partner: Partner | None,
+    shift: tuple[int, int],
     scene: Scene,
     config: RenderConfig,
-) -> list[Layer]:
-    """Forearm from the wrist to the elbow, its sleeve, and with a partner the upper arm."""
+) -> ArmPlan:
+    """An arm to the partner's shoulder where there is one; others come from the sides, mine from below."""
     width, height = config.image_wh
-    unit = state.scale
-    frame_wh = (width, height)
     outward = -1.0 if script.is_left == script.is_mine else 1.0
-    if partner is not None:
-        face = partner.face_height
-        shoulder = np.float32(
-            [partner.centre[0] + outward * 0.8 * face, partner.centre[1] + 1.1 * face]
-        )
-        wish = shoulder + np.float32([outward * 0.3, 1.3]) * face - wrist[:2]
-        reach = 1.15 * unit
+    x, y = state.middle
+    if script.is_mine:
+        target, shoulder = (x + outward * 0.25 * width, y + 0.9 * height), None
+    elif scene.partner is None:
+        outside = width * (0.5 + 0.62 * outward)
+        target = (outside, y + 0.5 * height)
+        shoulder = Shoulder(outside, y + 0.05 * height, 0.28 * state.scale)
     else:
-        shoulder = None
-        wish = np.float32([outward * 0.25 * width, height * 0.9])
-        reach = float(width)
-    direction = _bend_arm(state.turn[2], wish)
-    elbow = wrist[:2] + direction * reach
-    thick = 0.20 * unit
-    if shoulder is None:
-        thick = wrist_radius + (0.20 * unit - wrist_radius) * reach / (1.2 * unit)
-        thick = min(thick, 0.28 * unit)
-    layers = []
-    if shoulder is not None:
-        layers.append(
-            draw_limb(
-                elbow,
-                shoulder,
-                (0.23 * unit, 0.26 * partner.face_height),
-                person.sleeve,
-                scene.light,
-                frame_wh=frame_wh,
-            )
+        face = scene.partner.face_height
+        centre = (scene.partner.centre[0] + shift[0], scene.partner.centre[1] + shift[1])
+        target = (centre[0] + outward * 1.1 * face, centre[1] + 2.4 * face)
+        shoulder = Shoulder(
+            centre[0] + outward * 0.78 * face, centre[1] + 1.06 * face, 0.27 * face
         )
-    start = wrist[:2] - direction * (0.05 * unit)
-    layers.append(
-        draw_limb(start, elbow, (wrist_radius, thick), person.skin, scene.light, frame_wh=frame_wh)
-    )
-    if person.cuff <= 1.0:
-        cuff = wrist[:2] + direction * (person.cuff * 1.15 * unit)
-        radius = wrist_radius + (0.2 * unit - wrist_radius) * person.cuff
-        layers.append(
-            draw_limb(
-                cuff,
-                elbow,
-                (radius * 1.18, max(thick, radius) * 1.15),
-                person.sleeve,
-                scene.light,
-                frame_wh=frame_wh,
-                flat_start=True,
-            )
-        )
-    return [layer for layer in layers if layer is not None]
-
-
-def _bend_arm(roll_deg: float, wish: np.ndarray, limit_deg: float = 48.0) -> np.ndarray:
-    """Unit direction from the wrist to the elbow: as wished, within the wrist's range of bending."""
-    roll = np.radians(roll_deg)
-    straight = np.arctan2(np.cos(roll), np.sin(roll))
-    wished = np.arctan2(float(wish[1]), float(wish[0]))
-    bend = np.mod(wished - straight + np.pi, 2 * np.pi) - np.pi
-    angle = straight + np.clip(bend, -np.radians(limit_deg), np.radians(limit_deg))
-    return np.array([np.cos(angle), np.sin(angle)], np.float32)
+    return ArmPlan(target, shoulder, state.scale, state.turn[2], wrist_radius)
 
 
 def _resolve(
