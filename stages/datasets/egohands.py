@@ -8,7 +8,6 @@ names. Source: EgoHands README; Bambach, Lee, Crandall, Yu, "Lending a hand", IC
 import json
 import os
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from stages.datasets.polygons import Fate, PolygonBoxes, box_polygons
 HAND_FIELDS = ("myleft", "myright", "yourleft", "yourright")
 GESTURES_SCHEMA = 1
 LAST_NUMBER = re.compile(r"([0-9]+)[^0-9]*$")
-MAT_ERRORS = (OSError, ValueError, TypeError, KeyError, NotImplementedError, EOFError, zlib.error)
 
 Row = Sequence[np.ndarray]  # the polygons of one frame, in the order of HAND_FIELDS
 RowGestures = Mapping[str, str | None]  # by hand field; None = no clear gesture
@@ -56,7 +54,7 @@ def read_video(folder: Path) -> VideoFrames:
     sizes = [read_image_size(image) for image in images]
     boxes = _box_rows(rows, sizes)
     frames = [
-        _frame(folder.name, image, size, _hands(row), box, gesture)
+        _frame(folder.name, image, size, row, box, gesture)
         for image, size, row, box, gesture in zip(
             images, sizes, rows, boxes, gestures, strict=True
         )
@@ -79,7 +77,7 @@ def read_polygons(path: Path) -> list[Row]:
         )
     try:
         struct = loadmat(path, variable_names=["polygons"])["polygons"]
-    except MAT_ERRORS as error:
+    except Exception as error:  # broken bytes raise a dozen kinds, scipy's own among them
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(
             f"{path} cannot be read ({reason}), expected a MATLAB 5 file with the struct "
@@ -186,19 +184,18 @@ def _frame(
     video: str,
     image: str,
     size: tuple[int, int],
-    hands: Sequence[str],
+    row: Row,
     boxes: PolygonBoxes,
     gestures: RowGestures,
 ) -> LabelledFrame:
-    """Put one frame together. hands: the fields of the rows of `boxes`."""
-    kept = boxes.fate <= int(Fate.CLIPPED)
+    """Put one frame together. boxes: of the hands of `row` that have points."""
+    kept = [fate <= Fate.CLIPPED for fate in boxes.fate.tolist()]
+    xyxy = boxes.xyxy if all(kept) else boxes.xyxy[kept]
     names = {}
     if gestures:
-        left = [name for name, keep in zip(hands, kept, strict=True) if keep]
-        names = {row: text for row, name in enumerate(left) if (text := gestures.get(name))}
+        left = [name for name, keep in zip(_hands(row), kept, strict=True) if keep]
+        names = {place: text for place, name in enumerate(left) if (text := gestures.get(name))}
     name = os.path.splitext(os.path.basename(image))[0]
     number = LAST_NUMBER.search(name)
     frame = int(number[1]) if number else 0
-    return LabelledFrame(
-        f"{video}_{name}", video, frame, False, image, size, boxes.xyxy[kept], names
-    )
+    return LabelledFrame(f"{video}_{name}", video, frame, False, image, size, xyxy, names)

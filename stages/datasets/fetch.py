@@ -120,6 +120,11 @@ def _fetch_from(
             time.sleep(retry.first_pause_s * 2 ** (failures - 1))
         except requests.RequestException as error:
             raise _GiveUpError(_reason(error)) from error
+        except OSError as error:
+            raise DatasetError(
+                f"{part} cannot be written ({error.strerror}); make room there and run again, the "
+                "download goes on where it stopped"
+            ) from error
     if sha256 not in (None, digest):
         _discard(part)
         raise _GiveUpError(f"its SHA-256 is {digest}, expected {sha256}")
