@@ -181,13 +181,16 @@ def _skin_detail(field: Field, hand: PosedHand, bones: list[_Bone]) -> Detail:
     tone = np.ones_like(field.height)
     nail = np.zeros_like(field.height)
     for bone in bones:
-        if bone.cone.end_radius < 2.5:
-            continue
         at = (bone.window.rows, bone.window.columns)
+        dorsal = hand.dorsal[bone.finger, bone.index]
+        has_nail = bone.index == 2 and dorsal[2] > -0.7 and bone.cone.end_radius > 3.0
+        if bone.cone.start_radius < 4.5 and not has_nail:
+            continue
         owned = field.part[at] == bone.cone.part
-        back = _dot(hand.dorsal[bone.finger, bone.index], bone.window)
-        np.copyto(tone[at], _crease_tone(bone, hand, back), where=owned)
-        if bone.index == 2:
+        back = _dot(dorsal, bone.window)
+        if bone.cone.start_radius >= 4.5:
+            np.copyto(tone[at], _crease_tone(bone, hand, back), where=owned)
+        if has_nail:
             np.copyto(nail[at], _nail(bone, hand, back), where=owned)
     return Detail(tone, nail)
 
@@ -207,15 +210,19 @@ def _crease_tone(bone: _Bone, hand: PosedHand, back: np.ndarray) -> np.ndarray:
     if bone.index > 0:
         axes = hand.axes[bone.finger]
         straight = float(axes[bone.index] @ axes[bone.index - 1]) ** 2
+    facing = float(hand.dorsal[bone.finger, bone.index, 2])
     tone = np.ones_like(along)
     for joint, is_end in ((bone.index, False), (bone.index + 1, True)):
         if joint in (0, 3):
             continue
         away = (1.0 - along if is_end else along) * np.float32(length / cone.start_radius)
         square = away * away
-        line = np.exp(square * -20.0) * np.clip(back * -2.0, 0.0, 1.0)
-        ripple = np.exp(square * -2.2) * (0.55 + 0.45 * np.cos(away * 13.0))
-        tone -= 0.20 * line + (0.15 * straight) * ripple * np.clip(back * 1.6 - 0.3, 0.0, 1.0)
+        if facing < 0.4:
+            tone -= np.exp(square * -20.0) * np.minimum(np.maximum(back * -0.40, 0.0), 0.20)
+        if facing > -0.4:
+            ripple = np.exp(square * -2.2) * (np.cos(away * 13.0) * 0.45 + 0.55)
+            depth = np.float32(0.15 * straight)
+            tone -= ripple * np.minimum(np.maximum(back * (1.6 * depth) - 0.3 * depth, 0.0), depth)
     return tone
 
 
@@ -227,5 +234,8 @@ def _nail(bone: _Bone, hand: PosedHand, back: np.ndarray) -> np.ndarray:
     length = float(np.linalg.norm(bone.cone.end - bone.cone.start)) / radius
     along = bone.window.along * length + _dot(axis, bone.window) - (length + 0.12)
     across = _dot(side, bone.window) * (0.98 / 0.74)
-    inside = 1.0 - np.sqrt(along**4 + across**4) * (1.0 / 0.98**2)
-    return np.clip(inside * radius * 0.5, 0.0, 1.0) * np.clip(back * 6.0 - 0.9, 0.0, 1.0)
+    along *= along
+    across *= across
+    inside = 1.0 - np.sqrt(along * along + across * across) * np.float32(1.0 / 0.98**2)
+    shown = np.minimum(np.maximum(back * 6.0 - 0.9, 0.0), 1.0)
+    return np.minimum(np.maximum(inside * (radius * 0.5), 0.0), shown)

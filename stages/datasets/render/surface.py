@@ -13,6 +13,7 @@ import numpy as np
 
 # Far below any surface, near enough for float32 to keep 1/4000 pixel.
 FAR = np.float32(-2000.0)
+_STEPS = np.arange(8192, dtype=np.float32)
 BONES = 4  # parts 4 * f .. 4 * f + 3 belong to one finger (or the palm)
 
 
@@ -63,19 +64,23 @@ def new_field(x_min: float, y_min: float, x_max: float, y_max: float) -> Field:
 
 
 def cone_window(field: Field, cone: Cone) -> Window | None:
-    """Evaluate one cone; None when it lies outside the canvas."""
-    reach = np.array([cone.start_radius, cone.end_radius]) + 1.0
-    ends = np.stack([cone.start[:2], cone.end[:2]]) - np.array(field.origin)
+    """Evaluate one cone; None when it lies outside the canvas.
+
+    Windows are small and many, so plain floats and in-place array code save most of the time here.
+    """
     height, width = field.height.shape
-    low = np.maximum(np.floor((ends - reach[:, None]).min(axis=0)), 0).astype(int)
-    high = np.minimum(np.ceil((ends + reach[:, None]).max(axis=0)), (width, height)).astype(int)
-    if (high <= low).any():
+    ax, ay = float(cone.start[0]) - field.origin[0], float(cone.start[1]) - field.origin[1]
+    bx, by = float(cone.end[0]) - field.origin[0], float(cone.end[1]) - field.origin[1]
+    near, far = cone.start_radius + 1.0, cone.end_radius + 1.0
+    left, top = max(int(min(ax - near, bx - far)), 0), max(int(min(ay - near, by - far)), 0)
+    right = min(int(max(ax + near, bx + far)) + 1, width)
+    bottom = min(int(max(ay + near, by + far)) + 1, height)
+    if right <= left or bottom <= top:
         return None
-    x = np.arange(low[0], high[0], dtype=np.float32)[None, :] + np.float32(0.5 - ends[0, 0])
-    y = np.arange(low[1], high[1], dtype=np.float32)[:, None] + np.float32(0.5 - ends[0, 1])
+    x = (_STEPS[left:right] + np.float32(0.5 - ax))[None, :]
+    y = (_STEPS[top:bottom] + np.float32(0.5 - ay))[:, None]
     along, z, normal, cover = _evaluate(x, y, cone)
-    rows, columns = slice(low[1], high[1]), slice(low[0], high[0])
-    return Window(rows, columns, along, z, normal, cover)
+    return Window(slice(top, bottom), slice(left, right), along, z, normal, cover)
 
 
 def _evaluate(
@@ -89,35 +94,51 @@ def _evaluate(
     ex, ey, ez = (float(v) for v in cone.end - cone.start)
     flat = max(ex * ex + ey * ey, 1e-2)
     length = (flat + ez * ez) ** 0.5
-    grow = cone.end_radius - cone.start_radius
     free = x * np.float32(ex / flat) + y * np.float32(ey / flat)
-    along = np.clip(free, 0.0, 1.0)
-    dx, dy = x - along * ex, y - along * ey
-    distance2 = dx * dx
-    distance2 += dy * dy
-    radius = along * grow
-    radius += cone.start_radius
-    cover = radius - np.sqrt(distance2)
-    cover += 0.5
-    np.clip(cover, 0.0, 1.0, out=cover)
+    along = _clip_unit(free)
+    offset, square, radius = _spread(x, y, along, (ex, ey), cone)
+    cover = radius - np.sqrt(square)
+    cover += np.float32(0.5)
+    cover = _clip_unit(cover)
     if abs(ez) > 0.15 * length:
-        across2 = x * x + y * y - free * free * flat
-        chord = np.sqrt(np.maximum(radius * radius - across2, 0.0))
-        free += chord * (ez / (length * flat**0.5))
-        along = np.clip(free, 0.0, 1.0, out=free)
-        dx, dy = x - along * ex, y - along * ey
-        distance2 = dx * dx + dy * dy
-        radius = along * grow + cone.start_radius
+        chord = free * free
+        chord *= np.float32(flat)
+        chord += radius * radius
+        chord -= x * x + y * y
+        np.maximum(chord, 0.0, out=chord)
+        np.sqrt(chord, out=chord)
+        chord *= np.float32(ez / (length * flat**0.5))
+        chord += free
+        along = _clip_unit(chord)
+        offset, square, radius = _spread(x, y, along, (ex, ey), cone)
     rise = radius * radius
-    rise -= distance2
+    rise -= square
     np.maximum(rise, 0.0, out=rise)
     np.sqrt(rise, out=rise)
-    rise += along * ez
+    rise += along * np.float32(ez)
     rise += np.float32(cone.start[2])
-    inverse = 1.0 / np.maximum(radius, 1e-3)
-    dx *= inverse
-    dy *= inverse
-    return along, rise, np.stack([dx, dy]), cover
+    offset /= radius
+    return along, rise, offset, cover
+
+
+def _clip_unit(values: np.ndarray) -> np.ndarray:
+    """np.clip(values, 0, 1) without its overhead."""
+    clipped = np.maximum(values, 0.0)
+    return np.minimum(clipped, 1.0, out=clipped)
+
+
+def _spread(
+    x: np.ndarray, y: np.ndarray, along: np.ndarray, axis: tuple[float, float], cone: Cone
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offset from the axis at a position along it (2, h, w), its square, and the radius there."""
+    offset = np.empty((2, *along.shape), np.float32)
+    np.subtract(x, along * np.float32(axis[0]), out=offset[0])
+    np.subtract(y, along * np.float32(axis[1]), out=offset[1])
+    square = offset[0] * offset[0]
+    square += offset[1] * offset[1]
+    radius = along * np.float32(cone.end_radius - cone.start_radius)
+    radius += np.float32(max(cone.start_radius, 0.05))
+    return offset, square, radius
 
 
 def add_cone_inplace(field: Field, cone: Cone, window: Window) -> None:
@@ -130,7 +151,8 @@ def add_cone_inplace(field: Field, cone: Cone, window: Window) -> None:
     rise = window.height - old
     share = rise * (np.float32(0.5) / smooth)
     share += np.float32(0.5)
-    np.clip(share, 0.0, 1.0, out=share)
+    np.maximum(share, 0.0, out=share)
+    np.minimum(share, 1.0, out=share)
     share *= np.where(field.cover[at] > 0.0, window.cover, window.cover > 0.0)
     smooth *= 1.0 - share
     smooth += rise
