@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from deploy.core.cluster import Postprocess
+from deploy.core.errors import UserError
 from deploy.core.model_json import ModelInfo, read_model_json
 from deploy.engine import open_engine
 from deploy.evaluation import (
@@ -34,7 +35,6 @@ from stages._evaluate_plot import draw_curves
 from stages._files import write_json
 from stages._schema import EvaluateConfig, PostprocessConfig
 from stages._stage import Stage, Summary, main
-from stages.datasets.errors import DatasetError
 
 STEPS = ("train", "prune", "retrain", "export")
 KITTI = Path("data/kitti")
@@ -110,10 +110,10 @@ def open_step(folder: Path, step: str) -> Iterator[Any]:
 
 
 def split_frames(kitti: Path, split: Path, *, limit: int | None) -> list[Frame]:
-    """List the labelled frames of a split; DatasetError when it has none."""
+    """List the labelled frames of a split; UserError when it has none."""
     stems = split.read_text().split()
     if not stems:
-        raise DatasetError(f"{split} lists no image; give the split more videos in conf/split")
+        raise UserError(f"{split} lists no image; give the split more videos in conf/split")
     return find_frames(kitti / "images", kitti / "labels", stems=stems, limit=limit)
 
 
