@@ -1,7 +1,7 @@
 """TensorRT's calibration cache: the ranges of a network's tensors for implicit INT8.
 
-Text. The first line is `TRT-<version>-EntropyCalibration2` with version = major * 1000 +
-minor * 100 + patch; then one `tensor: hexadecimal` line per tensor, the big-endian digits of the
+Text. The first line is `TRT-<version>-EntropyCalibration2` with version = 1000 * major +
+100 * minor + patch (10000 * major from TensorRT 10 on: NvInferRuntimeBase.h); then one `tensor: hexadecimal` line per tensor, the big-endian digits of the
 float32 scale, without leading zeros. scale = range / 127.
 Source: NVIDIA TAO 5 export (nvidia_tao_tf1 core/_quantized.py); TensorRT 7 to 10 read it.
 """
@@ -26,9 +26,9 @@ class CalibrationCache(NamedTuple):
 
 
 def tensorrt_number(version: str) -> int:
-    """Turn "8.5.3" into 8503."""
+    """Turn "8.5.3" into 8503 and, as from TensorRT 10 on, "10.3.0" into 100300."""
     major, minor, patch = (int(part) for part in version.split("."))
-    return major * 1000 + minor * 100 + patch
+    return major * (1000 if major < 10 else 10_000) + minor * 100 + patch
 
 
 def format_cache(ranges: Mapping[str, float], *, version: int) -> str:

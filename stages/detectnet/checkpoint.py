@@ -8,6 +8,7 @@ values by name (see rounding.py) or null for a float network. Equal networks giv
 
 import dataclasses
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,16 +36,26 @@ class Checkpoint(NamedTuple):
     ranges: dict[str, torch.Tensor] | None
 
 
-def save_model(folder: Path, model: DetectNet, *, postprocess: Postprocess) -> None:
-    """Write model.pt and model.json of a float or quantized network into an existing folder."""
-    ranges = read_ranges(model) if is_quantized(model) else None
-    plain = model if ranges is None else strip_quantizers(model)
+def save_model(
+    folder: Path,
+    model: DetectNet,
+    *,
+    postprocess: Postprocess,
+    ranges: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Write model.pt and model.json of a float or quantized network into an existing folder.
+
+    A network with modelopt's quantizers brings its ranges; a folded float one may be given some.
+    """
+    plain = model
+    if is_quantized(model):
+        plain, ranges = strip_quantizers(model), read_ranges(model)
     payload = {
         "schema": SCHEMA_VERSION,
         "architecture": dataclasses.asdict(plain.architecture),
         "folded": is_folded(plain),
         "state_dict": _plain_state(plain),
-        "ranges": ranges,
+        "ranges": None if ranges is None else dict(ranges),
     }
     torch.save(payload, folder / FILE_NAME)
     files = {"torch": FILE_NAME}
@@ -107,7 +118,7 @@ def detector_info(
 def _plain_state(model: DetectNet) -> dict[str, torch.Tensor]:
     # Storage of their own, contiguous and on the CPU: views and strides would change the bytes.
     return {
-        name: value.detach().cpu().contiguous().clone()
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in model.state_dict().items()
     }
 

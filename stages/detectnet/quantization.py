@@ -85,7 +85,7 @@ def strip_quantizers(model: DetectNet) -> DetectNet:
 def _float_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the weights without the quantizers' ranges, on the CPU, in storage of their own."""
     return {
-        key: value.detach().cpu().contiguous().clone()
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in model.state_dict().items()
         if "_quantizer." not in key
     }

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.detectnet.compression_config import (
+    CalibrationConfig,
+    ExportConfig,
+    PruneConfig,
+    RetrainConfig,
+)
+
+CONF = Path(__file__).parents[3] / "conf"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PruneConfig(threshold=0.1), "exactly one of them"),
+        (lambda: PruneConfig(params_frac=None), "exactly one of them"),
+        (lambda: PruneConfig(params_frac=1.5), "prune.params_frac is 1.5"),
+        (lambda: PruneConfig(importance="l1"), "known choices: l2, l2_bn"),
+        (lambda: PruneConfig(equalization="sum"), "known choices: union, intersection"),
+        (lambda: CalibrationConfig(method="mse"), "known choices: max, percentile, entropy"),
+        (lambda: CalibrationConfig(images=0), "calibration.images is 0"),
+        (lambda: ExportConfig(tensorrt_version="8.5"), "expected major.minor.patch"),
+    ],
+)
+def test_wrong_values_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_the_shipped_defaults_are_the_classes_defaults():
+    prune = yaml.safe_load((CONF / "prune" / "default.yaml").read_text())
+    export = yaml.safe_load((CONF / "export" / "default.yaml").read_text())
+    assert PruneConfig(**prune) == PruneConfig()
+    assert ExportConfig(**export) == ExportConfig()
+
+
+def test_quantized_phase_is_short_and_single_precision():
+    config = RetrainConfig()
+    assert config.float_fit is not None
+    assert config.qat_fit.epochs < config.float_fit.epochs
+    assert config.qat_fit.precision == "32-true"
