@@ -1,0 +1,73 @@
+"""A bounded queue between two threads that both ends can close, errors included."""
+
+import collections
+import threading
+from typing import Any, Deque, Iterator, Optional
+
+# How long a reader that waits takes to notice `interrupt`.
+POLL_S = 0.1
+
+
+class Channel:
+    """One thread puts and finishes, another iterates and may close early.
+
+    depth: how many items wait at most; drop_oldest: what happens to a full channel, for live
+    sources; otherwise `put` waits.
+    """
+
+    def __init__(self, depth: int, *, drop_oldest: bool = False) -> None:
+        self.dropped = 0
+        self._depth = depth
+        self._drop_oldest = drop_oldest
+        self._items: Deque[Any] = collections.deque()
+        self._changed = threading.Condition()
+        self._finished = False
+        self._closed = False
+        self._interrupted = False
+        self._error: Optional[BaseException] = None
+
+    def put(self, item: Any) -> bool:
+        """Add an item; False when the reader has closed, so that the writer can stop."""
+        with self._changed:
+            while len(self._items) >= self._depth and not self._closed:
+                if self._drop_oldest:
+                    self._items.popleft()
+                    self.dropped += 1
+                else:
+                    self._changed.wait()
+            self._items.append(item)
+            self._changed.notify_all()
+            return not self._closed
+
+    def finish(self, error: Optional[BaseException] = None) -> None:
+        """Say that no more comes; the reader gets what waits and then the error, if any."""
+        with self._changed:
+            self._finished, self._error = True, error
+            self._changed.notify_all()
+
+    def interrupt(self) -> None:
+        """End the iteration at its next step. Takes no lock: a signal handler may call it."""
+        self._interrupted = True
+
+    def close(self) -> None:
+        """Say that nothing more is read; a waiting `put` returns False."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the items in order until the writer finishes; raise its error then."""
+        while not self._interrupted:
+            with self._changed:
+                if self._items:
+                    item = self._items.popleft()
+                    self._changed.notify_all()
+                elif self._error is not None:
+                    raise self._error
+                elif self._finished:
+                    return
+                else:
+                    self._changed.wait(POLL_S)
+                    continue
+            yield item

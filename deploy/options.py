@@ -1,0 +1,62 @@
+"""Options that the programs share, and the engines that they ask for."""
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator
+
+import numpy as np
+
+from deploy.core.model_json import read_model_json
+from deploy.engine import AUTO, PRECISIONS, RUNTIMES, Engine, available_precisions, open_engine
+from deploy.models import choose_engine, find_classifier, find_detector
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name models, runtime and precision."""
+    parser.add_argument("--detector", metavar="DIR", help="model folder (default: beside deploy/)")
+    parser.add_argument("--gesture", metavar="DIR", help="model folder (default: beside deploy/)")
+    parser.add_argument("--no-gesture", action="store_true", help="only find hands")
+    parser.add_argument("--runtime", choices=(AUTO,) + RUNTIMES, default=AUTO)
+    parser.add_argument("--precision", choices=(AUTO,) + PRECISIONS, default=AUTO)
+
+
+@contextlib.contextmanager
+def open_engines(args: argparse.Namespace) -> Iterator[Dict[str, Engine]]:
+    """Open "detector", and "gesture" where there is one, both warmed up, as the options say.
+
+    The classifier takes the detector's runtime, and its precision where it has that too.
+    Raises DeployError as deploy.engine.open_engine does.
+    """
+    detector = find_detector(args.detector)
+    classifier = None if args.no_gesture else find_classifier(args.gesture)
+    choice = choose_engine(detector, runtime=args.runtime, precision=args.precision)
+    with contextlib.ExitStack() as stack:
+        engines = {"detector": stack.enter_context(open_engine(detector, **choice._asdict()))}
+        if classifier is not None:
+            runtime = engines["detector"].plan.runtime
+            precision = _usable_precision(classifier, engines["detector"])
+            engines["gesture"] = stack.enter_context(
+                open_engine(classifier, runtime=runtime, precision=precision)
+            )
+        for engine in engines.values():
+            engine.infer(np.zeros((1,) + tuple(engine.model.input_shape), np.float32))
+        yield engines
+
+
+def positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a type for argparse: `kind`, and greater than 0."""
+
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        return value
+
+    return parse
+
+
+def _usable_precision(classifier: Path, detector: Engine) -> str:
+    precision = detector.plan.precision
+    usable = available_precisions(read_model_json(classifier), detector.plan.runtime)
+    return precision if precision in usable else AUTO

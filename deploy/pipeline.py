@@ -1,0 +1,200 @@
+"""One frame at a time: detect, track, cut out, classify, smooth, tell.
+
+The tight boxes are tracked and reported; the classifier sees a widened copy of each. All hands of
+a frame are classified in one batch. Nothing here reads a source, writes a sink or draws.
+"""
+
+import time
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from deploy.core.boxes import Detections
+from deploy.core.cluster import postprocess_maps
+from deploy.core.errors import DeployError
+from deploy.core.events import GestureEvent, lost_event
+from deploy.core.preprocess import image_to_tensor, images_to_batch
+from deploy.core.roi import RoiRule, crop_regions, expand_boxes
+from deploy.core.smoother import Change, Phase, Smoother
+from deploy.core.tracker import Tracker
+from deploy.latency import Latency
+from deploy.source import Frame
+
+# Classes that mean "a hand, but no gesture"; they never begin an event.
+IDLE_CLASSES = ("random",)
+
+
+class Hand(NamedTuple):
+    """A hand in one frame: xyxy and roi (4,) in pixels; gesture is the smoothed one, if any."""
+
+    track: int
+    xyxy: np.ndarray
+    roi: Optional[np.ndarray]
+    confidence: float
+    gesture: Optional[str]
+    gesture_confidence: Optional[float]
+
+
+class Result(NamedTuple):
+    """What one frame gave: its hands, the most confident first, and its events in order."""
+
+    hands: List[Hand]
+    events: List[GestureEvent]
+
+
+class Pipeline:
+    """The runtime of one source: open engines (deploy.engine), tracker and smoother.
+
+    Without a classifier there are hands and no events.
+    """
+
+    def __init__(
+        self,
+        detector: Any,
+        classifier: Optional[Any] = None,
+        *,
+        source: str = "",
+        latency: Optional[Latency] = None,
+    ) -> None:
+        """source: the URI that events name. Raises DeployError for a model of the wrong kind."""
+        _check_kind(detector.model, "detector")
+        self.latency = latency or Latency()
+        self._detector = detector
+        self._classifier = classifier
+        self._source = source
+        self._tracker = Tracker()
+        self._smoother = Smoother()
+        self._classes: Sequence[str] = ()
+        self._frame: Optional[Frame] = None
+        if classifier is not None:
+            _check_kind(classifier.model, "classifier")
+            self._classes = classifier.model.classes
+            self._smoother = Smoother(_idle_indices(self._classes))
+
+    def process(self, frame: Frame) -> Result:
+        """Take in the next frame; return its hands and what began, holds, ended or was lost."""
+        self._frame = frame
+        detections = detect_hands(self._detector, frame.image, self.latency)
+        with self.latency.measure("track"):
+            update = self._tracker.update(detections, time_s=frame.time_s)
+        tracks = update.track_id.tolist()
+        changes = self._lose(update.lost)
+        regions = None
+        if self._classifier is not None:
+            regions, probabilities = classify_hands(
+                self._classifier, frame.image, detections.xyxy, self.latency
+            )
+            for track, row in zip(tracks, probabilities):
+                found = self._smoother.update(track, row, time_s=frame.time_s)
+                changes += [(track, change) for change in found]
+        hands = self._hands(detections, tracks, regions)
+        return Result(hands, [self._event(frame, change, hands) for change in changes])
+
+    def finish(self) -> List[GestureEvent]:
+        """End all tracks, because the source has ended; return what closes their gestures."""
+        changes = self._lose(self._tracker.flush())
+        if self._frame is None:
+            return []
+        frame = self._frame._replace(arrived_s=time.perf_counter())
+        return [self._event(frame, change, []) for change in changes]
+
+    def _lose(self, tracks: Sequence[int]) -> List[Tuple[int, Change]]:
+        return [(track, change) for track in tracks for change in self._smoother.lose(track)]
+
+    def _hands(
+        self, detections: Detections, tracks: Sequence[int], regions: Optional[np.ndarray]
+    ) -> List[Hand]:
+        hands = []
+        for index, track in enumerate(tracks):
+            current = self._smoother.current(track)
+            hands.append(
+                Hand(
+                    track=track,
+                    xyxy=detections.xyxy[index],
+                    roi=None if regions is None else regions[index],
+                    confidence=float(detections.confidence[index]),
+                    gesture=None if current is None else self._classes[current.class_id],
+                    gesture_confidence=None if current is None else current.confidence,
+                )
+            )
+        return hands
+
+    def _event(
+        self, frame: Frame, tracked: Tuple[int, Change], hands: Sequence[Hand]
+    ) -> GestureEvent:
+        track, change = tracked
+        latency_ms = (time.perf_counter() - frame.arrived_s) * 1e3
+        image_wh = _image_wh(frame.image)
+        if change.phase is Phase.LOST:
+            return lost_event(
+                time=frame.time_s,
+                source=self._source,
+                frame=frame.number,
+                track=track,
+                image_wh=image_wh,
+                latency_ms=latency_ms,
+            )
+        hand = next(hand for hand in hands if hand.track == track)
+        return GestureEvent(
+            time=frame.time_s,
+            source=self._source,
+            frame=frame.number,
+            track=track,
+            gesture=self._classes[change.class_id],
+            confidence=change.confidence,
+            phase=change.phase,
+            box=hand.xyxy.tolist(),
+            roi=None if hand.roi is None else hand.roi.tolist(),
+            image_wh=image_wh,
+            latency_ms=latency_ms,
+        )
+
+
+def detect_hands(engine: Any, image: np.ndarray, latency: Latency) -> Detections:
+    """Return the detections in a frame (H, W, 3) above the model's confidence_threshold."""
+    model = engine.model
+    with latency.measure("preprocess"):
+        tensor = image_to_tensor(image, input_wh=model.input_wh, **model.preprocess._asdict())
+    with latency.measure("detect"):
+        outputs = engine.infer(tensor[None])
+    coverage_name, bbox_name = model.map_names
+    with latency.measure("cluster"):
+        return postprocess_maps(
+            outputs[coverage_name][0],
+            outputs[bbox_name][0],
+            model.grid,
+            model.postprocess,
+            input_wh=model.input_wh,
+            image_wh=_image_wh(image),
+            apply_confidence_threshold=True,
+            resize=model.preprocess.resize,
+        )
+
+
+def classify_hands(
+    engine: Any, image: np.ndarray, xyxy: np.ndarray, latency: Latency
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the regions (N, 4) around tight boxes (N, 4), and class probabilities (N, C)."""
+    model = engine.model
+    regions = expand_boxes(xyxy, model.roi or RoiRule(), image_wh=_image_wh(image))
+    if not len(regions):
+        return regions, np.zeros((0, len(model.classes)), np.float32)
+    with latency.measure("crop"):
+        crops = crop_regions(image, regions, size_wh=model.input_wh)
+        batch = images_to_batch(list(crops), input_wh=model.input_wh, **model.preprocess._asdict())
+    with latency.measure("classify"):
+        outputs = engine.infer(batch)
+    return regions, outputs[next(iter(model.outputs))]
+
+
+def _check_kind(model: Any, kind: str) -> None:
+    if model.kind != kind:
+        raise DeployError(f"model {model.name} is a {model.kind}, expected a {kind}")
+
+
+def _idle_indices(classes: Sequence[str]) -> List[int]:
+    return [index for index, name in enumerate(classes) if name in IDLE_CLASSES]
+
+
+def _image_wh(image: np.ndarray) -> Tuple[int, int]:
+    return image.shape[1], image.shape[0]

@@ -1,0 +1,195 @@
+"""Turn a video or a camera into gesture events and annotated pictures.
+
+    python -m deploy.run --source clip.mp4 --sink out.mp4 --sink events.jsonl
+
+Sources: a video file, a folder of images, a camera (0 or /dev/video0), rtsp://. Sinks, any number:
+NAME.mp4, .avi or .webm, FOLDER/ of pictures, NAME.jsonl or - (events), window.
+Ctrl-C ends in order: open gestures are closed by `lost` events and files are finished.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
+
+from deploy.core.errors import DeployError, UserError
+from deploy.core.events import GestureEvent
+from deploy.latency import Latency
+from deploy.options import add_engine_arguments, open_engines, positive
+from deploy.pipeline import Pipeline
+from deploy.present import presenting
+from deploy.sink import Sinks, make_sinks
+from deploy.source import Source, open_source, read_ahead
+
+LOGGER = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL_S = 0.5
+
+
+class Totals(NamedTuple):
+    """What a run did; dropped counts the frames of a live source that nobody had time for."""
+
+    frames: int
+    events: int
+    dropped: int
+    seconds: float
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the whole run, models' loading left out."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the program; return 0, 1 for what a person can mend, or 2 for usage."""
+    args = _parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # FFmpeg inside OpenCV would else add its own lines to a one-line error.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    try:
+        totals = run(args)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    paths = ", ".join(args.sink) or "no sink"
+    sys.stderr.write(
+        f"run: {totals.frames} frames, {totals.fps:.1f} frames/s, {totals.events} events, "
+        f"{totals.seconds:.1f} s -> {paths}\n"
+    )
+    return 0
+
+
+def run(args: argparse.Namespace) -> Totals:
+    """Open everything, run to the end of the source, and write the statistics."""
+    sinks = make_sinks(args.sink)
+    latency = Latency()
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_source(args.source, fps=args.fps))
+        engines = stack.enter_context(open_engines(args))
+        if sinks.events and "gesture" not in engines:
+            LOGGER.warning("no gesture model: hands are found, but no events are sent")
+        pipeline = Pipeline(
+            engines["detector"], engines.get("gesture"), source=source.uri, latency=latency
+        )
+        totals = run_source(source, pipeline, sinks, max_frames=args.max_frames)
+        infos = {name: engine.info() for name, engine in engines.items()}
+    if args.stats:
+        _write_stats(Path(args.stats), totals, infos, latency, args.source)
+    return totals
+
+
+def run_source(
+    source: Source, pipeline: Pipeline, sinks: Sinks, *, max_frames: Optional[int] = None
+) -> Totals:
+    """Feed a source through a pipeline into sinks, until it ends, a sink ends it, or a signal."""
+    started = time.perf_counter()
+    num_frames = num_events = 0
+    with contextlib.ExitStack() as stack:
+        frames = stack.enter_context(read_ahead(source))
+        stack.enter_context(_on_signal(frames.interrupt))
+        show = stack.enter_context(presenting(sinks.pictures, source.fps, pipeline.latency))
+        progress = _Progress()
+        try:
+            for frame in frames:
+                if num_frames == 0:
+                    image_wh = (frame.image.shape[1], frame.image.shape[0])
+                    for sink in sinks.events:
+                        sink.start(image_wh, source.fps)
+                        stack.callback(sink.close)
+                result = pipeline.process(frame)
+                num_frames += 1
+                num_events += _write_events(sinks, result.events)
+                progress.show(num_frames)
+                if not show(frame, result.hands) or num_frames == max_frames:
+                    break
+        finally:
+            num_events += _write_events(sinks, pipeline.finish())
+            progress.clear()
+    return Totals(num_frames, num_events, frames.dropped, time.perf_counter() - started)
+
+
+def _parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m deploy.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--source", required=True, metavar="URI", help="where frames come from")
+    parser.add_argument(
+        "--sink", action="append", default=[], metavar="URI", help="where results go; repeatable"
+    )
+    add_engine_arguments(parser)
+    parser.add_argument("--fps", type=positive(float), help="frames/s of a folder of images")
+    parser.add_argument("--max-frames", type=positive(int), metavar="N", help="stop after N")
+    parser.add_argument("--stats", metavar="FILE.json", help="write latency percentiles per step")
+    return parser.parse_args(argv)
+
+
+def _write_events(sinks: Sinks, events: Sequence[GestureEvent]) -> int:
+    for event in events:
+        for sink in sinks.events:
+            sink.write(event)
+    return len(events)
+
+
+def _write_stats(
+    path: Path, totals: Totals, engines: Dict[str, Any], latency: Latency, source: str
+) -> None:
+    document = {
+        "source": source,
+        "frames": totals.frames,
+        "events": totals.events,
+        "dropped": totals.dropped,
+        "seconds": round(totals.seconds, 4),
+        "fps": round(totals.fps, 2),
+        "engines": engines,
+        "latency": latency.summary(),
+    }
+    try:
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DeployError(f"stats {path} cannot be written: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _on_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on the first SIGINT or SIGTERM; a second one acts as usual."""
+    previous: Dict[int, Any] = {}
+
+    def handle(number: int, stack: Any) -> None:
+        signal.signal(number, previous[number])
+        stop()
+
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        previous[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _Progress:
+    """A counter on standard error, on a terminal only."""
+
+    def __init__(self) -> None:
+        self._shown_s = time.perf_counter() if sys.stderr.isatty() else float("inf")
+
+    def show(self, num_frames: int) -> None:
+        if time.perf_counter() - self._shown_s > PROGRESS_INTERVAL_S:
+            self._shown_s = time.perf_counter()
+            sys.stderr.write(f"\r{num_frames} frames ")
+
+    def clear(self) -> None:
+        if self._shown_s != float("inf"):
+            sys.stderr.write("\r\033[K")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Where results go, as one URI each; any number of them.
+
+| URI | sink |
+|---|---|
+| out.mp4, out.avi, out.webm | video with the drawn frames (mp4v, MJPG, VP8) |
+| folder/ | drawn frames as frame_000000.jpg, ... |
+| events.jsonl | events, one JSON object per line |
+| - | events on standard output |
+| window | drawn frames on the screen; q or Escape ends the program |
+
+Nothing is opened, and no earlier file touched, before the first frame has been read.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import IO, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+
+from deploy.core.errors import DeployError
+from deploy.core.events import GestureEvent, format_event
+
+FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
+KNOWN = "NAME.mp4, .avi or .webm, FOLDER/, NAME.jsonl, - (standard output) or window"
+JPEG_QUALITY = 90
+END_KEYS = (ord("q"), 27)
+
+
+class EventSink:
+    """Events as JSON lines, in a file or on standard output, each written at once."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._stream: Optional[IO[str]] = None
+
+    def start(self, image_wh: Tuple[int, int], fps: float) -> None:
+        """Open the file; an earlier one is replaced."""
+        if self.uri == "-":
+            self._stream = sys.stdout
+            return
+        try:
+            self._stream = open(self.uri, "w", encoding="utf-8")  # noqa: SIM115 (close closes it)
+        except OSError as error:
+            raise DeployError(f"sink {self.uri} cannot be written: {error.strerror}") from None
+
+    def write(self, event: GestureEvent) -> None:
+        """Write one event. Raises DeployError when the disk is full or the reader has gone."""
+        try:
+            self._stream.write(format_event(event) + "\n")  # type: ignore[union-attr]
+            self._stream.flush()  # type: ignore[union-attr]
+        except OSError as error:
+            raise DeployError(f"sink {self.uri} cannot be written: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Close the file; standard output stays open."""
+        if self._stream is not None and self.uri != "-":
+            self._stream.close()
+
+
+class VideoSink:
+    """Drawn frames as a video, at the rate of the source."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._writer: Optional[cv2.VideoWriter] = None
+        self._image_wh = (0, 0)
+
+    def start(self, image_wh: Tuple[int, int], fps: float) -> None:
+        """Open the file. Raises DeployError when this OpenCV cannot write it."""
+        suffix = Path(self.uri).suffix.lower()
+        self._image_wh = image_wh
+        code = int.from_bytes(FOURCC[suffix].encode("ascii"), "little")
+        self._writer = cv2.VideoWriter(self.uri, code, fps, image_wh)
+        if not self._writer.isOpened():
+            raise DeployError(
+                f"sink {self.uri} cannot be written: no such folder, no permission, or this "
+                f"OpenCV {cv2.__version__} has no {FOURCC[suffix]} encoder"
+            )
+
+    def write(self, image: np.ndarray, index: int) -> bool:
+        """Write a frame; True. Raises DeployError for a frame of another size."""
+        seen_wh = (image.shape[1], image.shape[0])
+        if seen_wh != self._image_wh:
+            raise DeployError(
+                f"sink {self.uri} began with frames of {self._image_wh}, frame {index} is "
+                f"{seen_wh}; a video needs one size, write to FOLDER/ instead"
+            )
+        self._writer.write(image)  # type: ignore[union-attr]
+        return True
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.release()
+
+
+class FolderSink:
+    """Drawn frames as JPEG files."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def start(self, image_wh: Tuple[int, int], fps: float) -> None:
+        """Make the folder."""
+        try:
+            os.makedirs(self.uri, exist_ok=True)
+        except OSError as error:
+            raise DeployError(f"sink {self.uri} cannot be made: {error.strerror}") from None
+
+    def write(self, image: np.ndarray, index: int) -> bool:
+        """Write a frame; True."""
+        path = os.path.join(self.uri, f"frame_{index:06d}.jpg")
+        if not cv2.imwrite(path, image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+            raise DeployError(f"sink {path} cannot be written; is the disk full?")
+        return True
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class WindowSink:
+    """Drawn frames on the screen."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._is_open = False
+
+    def start(self, image_wh: Tuple[int, int], fps: float) -> None:
+        """Open the window. Raises DeployError without a screen or with a headless OpenCV."""
+        if sys.platform.startswith("linux") and not (
+            os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        ):
+            raise DeployError("sink window needs a screen: DISPLAY is not set; write to a file")
+        try:
+            cv2.namedWindow(self.uri, cv2.WINDOW_NORMAL)
+        except cv2.error:
+            raise DeployError(
+                "sink window needs an OpenCV with a GUI, this one is headless; "
+                "run: pip install opencv-python, or write to a file"
+            ) from None
+        self._is_open = True
+
+    def write(self, image: np.ndarray, index: int) -> bool:
+        """Show a frame; False when the user wants to end."""
+        cv2.imshow(self.uri, image)
+        return (cv2.waitKey(1) & 0xFF) not in END_KEYS
+
+    def close(self) -> None:
+        """Close the window."""
+        if self._is_open:
+            cv2.destroyWindow(self.uri)
+
+
+PictureSink = Union[VideoSink, FolderSink, WindowSink]
+
+
+class Sinks(NamedTuple):
+    """The sinks of a run, by what they take."""
+
+    events: Sequence[EventSink]
+    pictures: Sequence[PictureSink]
+
+
+def make_sinks(uris: Sequence[str]) -> Sinks:
+    """Make a sink of each URI, not yet open. Raises DeployError for one unknown or given twice."""
+    events: List[EventSink] = []
+    pictures: List[PictureSink] = []
+    for uri in uris:
+        if uris.count(uri) > 1:
+            raise DeployError(f"sink {uri} is given twice")
+        suffix = Path(uri).suffix.lower()
+        if uri == "-" or suffix == ".jsonl":
+            events.append(EventSink(uri))
+        elif uri == "window":
+            pictures.append(WindowSink(uri))
+        elif suffix in FOURCC:
+            pictures.append(VideoSink(uri))
+        elif uri.endswith("/") or not suffix:
+            pictures.append(FolderSink(uri))
+        else:
+            raise DeployError(f"sink {uri} is not supported, expected {KNOWN}")
+    return Sinks(events, pictures)

@@ -1,0 +1,216 @@
+"""Where frames come from, as one URI.
+
+| URI | source | time of a frame |
+|---|---|---|
+| clip.mp4 (any file that OpenCV decodes) | video | frame / rate of the file, in seconds |
+| folder/ | its .jpg, .jpeg, .png and .bmp, by name | frame / rate (30 unless given) |
+| 0 or /dev/video0 | camera | Unix time |
+| rtsp://host/path | network camera | Unix time |
+"""
+
+import contextlib
+import enum
+import logging
+import math
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional, Union
+
+import cv2
+import numpy as np
+
+from deploy.channel import Channel
+from deploy.core.errors import DeployError
+
+LOGGER = logging.getLogger(__name__)
+
+DEFAULT_FPS = 30.0
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+KNOWN = "a video file, a folder of images, a camera (0 or /dev/video0) or rtsp://..."
+
+# Frames decoded ahead: enough to even out slow ones, little memory (2.8 MB each at 1280x720).
+READ_AHEAD = 4
+# A camera that hangs must not keep the program from ending.
+JOIN_TIMEOUT_S = 2.0
+
+
+class SourceKind(enum.Enum):
+    """What a URI names."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    CAMERA = "camera"
+    RTSP = "rtsp"
+
+
+class Frame(NamedTuple):
+    """One picture of a source.
+
+    image: (H, W, 3) uint8 BGR, nobody writes into it; number: from 0; time_s: see the module;
+    arrived_s: time.perf_counter() when it was decoded.
+    """
+
+    image: np.ndarray
+    number: int
+    time_s: float
+    arrived_s: float
+
+
+class VideoSource:
+    """A file, camera or stream through OpenCV. `open_source` opens and closes it."""
+
+    def __init__(self, uri: str, kind: SourceKind, *, fps: Optional[float] = None) -> None:
+        """Open it. Raises DeployError when it does not open. fps: instead of what it says."""
+        self.uri = uri
+        self.is_live = kind in (SourceKind.CAMERA, SourceKind.RTSP)
+        camera = camera_index(uri)
+        self._capture = cv2.VideoCapture(uri if camera is None else camera)
+        if not self._capture.isOpened():
+            raise DeployError(f"{uri}: OpenCV {cv2.__version__} cannot open it; {_hint(kind)}")
+        self.fps = fps or _sane_fps(self._capture.get(cv2.CAP_PROP_FPS), uri)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames in order. Raises DeployError when none comes, or a live source ends."""
+        index = 0
+        while True:
+            is_read, image = self._capture.read()
+            if not is_read:
+                break
+            time_s = time.time() if self.is_live else index / self.fps
+            yield Frame(image, index, time_s, time.perf_counter())
+            index += 1
+        self._check_end(index)
+
+    def close(self) -> None:
+        """Free the device or file."""
+        self._capture.release()
+
+    def _check_end(self, num_frames: int) -> None:
+        if self.is_live:
+            raise DeployError(f"{self.uri}: no more frames after {num_frames}; is it connected?")
+        if num_frames == 0:
+            raise DeployError(
+                f"{self.uri}: holds no frame that OpenCV {cv2.__version__} can decode; "
+                f"{_hint(SourceKind.FILE)}"
+            )
+        expected = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if num_frames < expected:
+            LOGGER.warning("%s: ended after %d of %d frames", self.uri, num_frames, expected)
+
+
+class FolderSource:
+    """Images of a folder, in the order of their names."""
+
+    is_live = False
+
+    def __init__(self, uri: str, *, fps: Optional[float] = None) -> None:
+        """List the images. Raises DeployError when there is none."""
+        self.uri = uri
+        self.fps = fps or DEFAULT_FPS
+        self._paths = list_images(Path(uri))
+        if not self._paths:
+            raise DeployError(f"{uri}: holds no image; expected {', '.join(IMAGE_SUFFIXES)} files")
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames in order. Raises DeployError that names an image it cannot read."""
+        for index, path in enumerate(self._paths):
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if image is None:
+                raise DeployError(f"{path}: cannot be read as an image; remove or replace it")
+            yield Frame(image, index, index / self.fps, time.perf_counter())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+Source = Union[VideoSource, FolderSource]
+
+
+@contextlib.contextmanager
+def open_source(uri: str, *, fps: Optional[float] = None) -> Iterator[Source]:
+    """Open a source; the block gets it, closed afterwards.
+
+    fps: frames per second of a folder, or instead of what a file says. Raises DeployError.
+    """
+    kind = source_kind(uri)
+    source: Source
+    if kind is SourceKind.FOLDER:
+        source = FolderSource(uri, fps=fps)
+    else:
+        source = VideoSource(uri, kind, fps=fps)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+@contextlib.contextmanager
+def read_ahead(source: Source, *, depth: int = READ_AHEAD) -> Iterator[Channel]:
+    """Decode on a thread of its own; the block iterates over the frames.
+
+    A live source drops its oldest waiting frame when nobody is ready, others wait. The iteration
+    raises what the source raises.
+    """
+    channel = Channel(depth, drop_oldest=source.is_live)
+    thread = threading.Thread(target=_pump, args=(source, channel), daemon=True)
+    thread.start()
+    try:
+        yield channel
+    finally:
+        channel.close()
+        thread.join(JOIN_TIMEOUT_S if source.is_live else None)
+
+
+def source_kind(uri: str) -> SourceKind:
+    """Say what a URI names. Raises DeployError for one that is not known or not there."""
+    if camera_index(uri) is not None:
+        return SourceKind.CAMERA
+    if uri.startswith("rtsp://"):
+        return SourceKind.RTSP
+    if "://" in uri:
+        raise DeployError(f"source {uri} is not supported, expected {KNOWN}")
+    if Path(uri).is_dir():
+        return SourceKind.FOLDER
+    if Path(uri).is_file():
+        return SourceKind.FILE
+    raise DeployError(f"source {uri} is not there, expected {KNOWN}")
+
+
+def camera_index(uri: str) -> Optional[int]:
+    """Return the number of a camera URI, None for anything else."""
+    match = re.match(r"^(?:/dev/video)?(\d+)$", uri)
+    return int(match.group(1)) if match else None
+
+
+def list_images(folder: Path) -> List[Path]:
+    """Return the image files directly in a folder, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _pump(source: Source, channel: Channel) -> None:
+    try:
+        for frame in source.frames():
+            if not channel.put(frame):
+                break
+    except BaseException as error:  # handed to the reader, which raises it
+        channel.finish(error)
+    else:
+        channel.finish()
+
+
+def _sane_fps(fps: float, uri: str) -> float:
+    if math.isfinite(fps) and 0 < fps <= 1000:
+        return fps
+    LOGGER.warning("%s: says %s frames per second; %s is assumed", uri, fps, DEFAULT_FPS)
+    return DEFAULT_FPS
+
+
+def _hint(kind: SourceKind) -> str:
+    hints = {
+        SourceKind.FILE: "is it a whole video? convert it: ffmpeg -i IN -c:v libx264 OUT.mp4",
+        SourceKind.CAMERA: "is it there and free? list cameras: ls /dev/video*",
+        SourceKind.RTSP: "is its address right and reachable from here?",
+    }
+    return hints[kind]

@@ -1,0 +1,86 @@
+"""Two threads and a bounded queue: order, dropping, closing, errors."""
+
+import threading
+import time
+
+import pytest
+
+from deploy.channel import Channel
+
+
+def fill(channel, items, error=None):
+    """Put the items from another thread, then finish; returns the thread."""
+
+    def work():
+        for item in items:
+            if not channel.put(item):
+                return
+        channel.finish(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("depth", [1, 3, 100])
+def test_items_arrive_in_order_and_completely(depth):
+    channel = Channel(depth)
+    thread = fill(channel, range(50))
+    assert list(channel) == list(range(50))
+    thread.join()
+    assert channel.dropped == 0
+
+
+def collect(items, seen):
+    """Append each item to `seen`, so that those before an error are kept."""
+    for item in items:
+        seen.append(item)
+
+
+def test_nothing_put_is_nothing_read():
+    channel = Channel(2)
+    channel.finish()
+    assert list(channel) == []
+
+
+def test_full_channel_drops_the_oldest_when_told_to():
+    channel = Channel(2, drop_oldest=True)
+    for item in range(5):
+        assert channel.put(item)
+    channel.finish()
+    assert list(channel) == [3, 4]
+    assert channel.dropped == 3
+
+
+def test_error_of_the_writer_comes_after_its_items():
+    channel = Channel(5)
+    thread = fill(channel, [1, 2], error=RuntimeError("gone"))
+    seen = []
+    with pytest.raises(RuntimeError, match="gone"):
+        collect(channel, seen)
+    thread.join()
+    assert seen == [1, 2]
+
+
+def test_close_frees_a_waiting_writer():
+    channel = Channel(1)
+    answers = []
+    thread = threading.Thread(target=lambda: answers.extend(channel.put(n) for n in range(3)))
+    thread.start()
+    while not answers:
+        time.sleep(0.001)
+    channel.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert answers[0] is True
+    assert answers[-1] is False
+
+
+def test_interrupt_ends_a_waiting_reader():
+    channel = Channel(1)
+    timer = threading.Timer(0.05, channel.interrupt)
+    timer.start()
+    started = time.perf_counter()
+    assert list(channel) == []
+    assert time.perf_counter() - started < 5
+    timer.join()

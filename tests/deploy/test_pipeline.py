@@ -1,0 +1,141 @@
+"""The pipeline on drawn frames, with engines in plain NumPy: hands, tracks, gestures, events."""
+
+import numpy as np
+import pytest
+
+from deploy.core.errors import DeployError
+from deploy.core.smoother import Phase
+from deploy.pipeline import Pipeline
+from deploy.source import Frame
+from tests.deploy.tiny_models import draw_frame, numpy_classifier, numpy_detector
+
+RATE = 10.0
+
+
+def frames_of(hands_per_frame):
+    return [
+        Frame(draw_frame(hands), index, index / RATE, 0.0)
+        for index, hands in enumerate(hands_per_frame)
+    ]
+
+
+def run(hands_per_frame, classifier=True):
+    pipeline = Pipeline(
+        numpy_detector(), numpy_classifier() if classifier else None, source="drawn"
+    )
+    results = [pipeline.process(frame) for frame in frames_of(hands_per_frame)]
+    events = [event for result in results for event in result.events]
+    return results, events + pipeline.finish()
+
+
+def story(events):
+    return [(event.frame, event.phase.value, event.gesture) for event in events]
+
+
+def test_hand_is_found_where_it_is_drawn():
+    results, _ = run([[("fist", 192, 128)]])
+    (hand,) = results[0].hands
+    # 32 network pixels about the cells' centre, four times larger in the picture; cells at the
+    # hand's border shift the mean by less than a quarter of a cell.
+    np.testing.assert_allclose(hand.xyxy, [192, 128, 320, 256], atol=16)
+    assert hand.track == 1
+    assert hand.gesture is None
+
+
+def test_empty_frames_have_no_hands_and_no_events():
+    results, events = run([[]] * 5)
+    assert [result.hands for result in results] == [[]] * 5
+    assert events == []
+
+
+def test_gesture_begins_holds_and_ends_with_lost_at_the_end_of_the_source():
+    _, events = run([[("fist", 192, 128)]] * 9)
+    assert story(events) == [(2, "begin", "fist"), (7, "hold", "fist"), (8, "lost", None)]
+    begin, _, lost = events
+    assert begin.time == pytest.approx(0.2)
+    assert (begin.source, begin.track, begin.image_wh) == ("drawn", 1, (640, 384))
+    assert 0.6 <= begin.confidence <= 1
+    assert (lost.box, lost.roi, lost.confidence) == (None, None, None)
+
+
+def test_region_is_wider_than_the_box_and_about_the_same_centre():
+    _, events = run([[("fist", 192, 128)]] * 3)
+    box, roi = np.array(events[0].box), np.array(events[0].roi)
+    np.testing.assert_allclose(box[:2] + box[2:], roi[:2] + roi[2:], atol=1e-3)
+    assert (roi[:2] < box[:2]).all()
+    assert (roi[2:] > box[2:]).all()
+
+
+def test_another_gesture_ends_the_first():
+    _, events = run([[("fist", 192, 128)]] * 4 + [[("stop", 192, 128)]] * 4)
+    told = story(events)
+    assert told[0] == (2, "begin", "fist")
+    assert [entry[1:] for entry in told[1:3]] == [("end", "fist"), ("begin", "stop")]
+    assert told[1][0] == told[2][0]
+
+
+def test_one_frame_of_another_gesture_or_without_the_hand_sends_nothing():
+    steady = [[("fist", 192, 128)]] * 4
+    for flicker in ([("ok", 192, 128)], [], [("random", 192, 128)]):
+        _, events = run(steady + [flicker] + steady)
+        assert [event.phase for event in events if event.phase is not Phase.HOLD] == [
+            Phase.BEGIN,
+            Phase.LOST,
+        ]
+
+
+def test_random_never_begins_an_event():
+    results, events = run([[("random", 192, 128)]] * 12)
+    assert len(results[-1].hands) == 1
+    assert events == []
+
+
+def test_hand_that_leaves_is_lost_after_the_gap():
+    _, events = run([[("fist", 192, 128)]] * 4 + [[]] * 8)
+    assert story(events) == [(2, "begin", "fist"), (9, "lost", None)]
+
+
+def test_all_hands_of_a_frame_are_one_batch_and_keep_their_gestures():
+    classifier = numpy_classifier()
+    pipeline = Pipeline(numpy_detector(), classifier)
+    hands = [("fist", 64, 64), ("ok", 384, 192)]
+    for frame in frames_of([hands] * 3):
+        result = pipeline.process(frame)
+    assert classifier.batch_sizes == [2, 2, 2]
+    by_place = sorted(result.hands, key=lambda hand: hand.xyxy[0])
+    assert [hand.gesture for hand in by_place] == ["fist", "ok"]
+    assert sorted(event.gesture for event in result.events) == ["fist", "ok"]
+
+
+def test_without_a_classifier_there_are_tracked_hands_and_no_events():
+    results, events = run([[("fist", 192, 128)]] * 6, classifier=False)
+    assert [hand.track for result in results for hand in result.hands] == [1] * 6
+    assert results[-1].hands[0].roi is None
+    assert events == []
+
+
+def test_every_step_is_timed():
+    pipeline = Pipeline(numpy_detector(), numpy_classifier())
+    for frame in frames_of([[("fist", 192, 128)]] * 3):
+        pipeline.process(frame)
+    summary = pipeline.latency.summary()
+    assert set(summary) == {"preprocess", "detect", "cluster", "track", "crop", "classify"}
+    assert all(step["samples"] == 3 for step in summary.values())
+
+
+def test_nothing_writes_into_the_frame():
+    frame = frames_of([[("fist", 192, 128)]])[0]
+    kept = frame.image.copy()
+    Pipeline(numpy_detector(), numpy_classifier()).process(frame)
+    np.testing.assert_array_equal(frame.image, kept)
+
+
+def test_model_of_the_wrong_kind_is_refused():
+    with pytest.raises(DeployError, match="is a classifier, expected a detector"):
+        Pipeline(numpy_classifier())
+    with pytest.raises(DeployError, match="is a detector, expected a classifier"):
+        Pipeline(numpy_detector(), numpy_detector())
+
+
+def test_end_before_the_first_frame_has_nothing_to_close():
+    assert Pipeline(numpy_detector(), numpy_classifier()).finish() == []
