@@ -156,7 +156,7 @@ def _close_contact(angles: np.ndarray, shape: HandShape, contact: Contact) -> np
         step = np.clip(np.linalg.solve(normal, -jacobian.T @ gap), -12.0, 12.0)
         for value, index in zip(step, free, strict=True):
             solved[index] += value
-        solved[0] = np.clip(solved[0], (5.0, -5.0, -25.0, -25.0), (80.0, 75.0, 70.0, 85.0))
+        solved[0] = np.clip(solved[0], (-18.0, -5.0, -25.0, -25.0), (80.0, 75.0, 70.0, 85.0))
     return solved
 
 

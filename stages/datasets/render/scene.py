@@ -58,8 +58,8 @@ def random_light(rng: np.random.Generator) -> Light:
     )
     warm = rng.normal(0.0, 0.10)
     tint = np.array([1.0 - warm, 1.0 + rng.normal(0.0, 0.02), 1.0 + warm])
-    power = rng.uniform(0.5, 0.85)
-    ambient = np.array([1.0 + 0.5 * warm, 1.0, 1.0 - 0.5 * warm]) * rng.uniform(0.32, 0.52)
+    power = rng.uniform(0.55, 0.95)
+    ambient = np.array([1.0 + 0.5 * warm, 1.0, 1.0 - 0.5 * warm]) * rng.uniform(0.34, 0.56)
     unit = direction / np.linalg.norm(direction)
     return Light(
         unit.astype(np.float32), (tint * power).astype(np.float32), ambient.astype(np.float32)
