@@ -18,7 +18,8 @@ class DatasetConfig:
     null = not checked, but logged. path: a local folder or zip, used instead of urls.
     extra_train: KITTI folders used for training only, with any kind. Local paths are absolute or
     relative to the repository root.
-    hand_types: KITTI types that count as a hand, `*` and `?` are wildcards; others are left out.
+    hand_types: KITTI types that count as a hand, `*` and `?` are wildcards, case does not
+    matter; others are left out.
     video_pattern: regular expression whose first group is the video of a KITTI stem; frames of one
     video never stand on two sides of the split.
     """

@@ -1,9 +1,12 @@
 """Image sizes from the header alone, with a cheap check that the file is whole; no decoding.
 
 JPEG: ITU-T T.81, annex B: markers SOI, SOFn (size), SOS, EOI. PNG: W3C PNG, sections 5 and 11:
-signature, IHDR (size), IEND.
+signature, IHDR (size), IEND. EXIF 2.3, section 4.6.4: Orientation, which some decoders (OpenCV)
+apply to the pixels and some labelling tools do not, so that a turned picture and its boxes may
+disagree.
 """
 
+import contextlib
 import os
 import struct
 
@@ -19,6 +22,8 @@ JPEG_END = b"\xff\xd9"
 SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG, DAC are none
 BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xD8)))  # TEM, RSTn: without a length
 SOS = 0xDA
+APP1 = 0xE1
+EXIF_ORIENTATION = 0x0112
 
 
 class _BadHeaderError(Exception):
@@ -65,6 +70,8 @@ def jpeg_layout(data: bytes) -> tuple[int, int, int] | None:
         if marker in SOF_MARKERS:
             height, width = struct.unpack_from(">HH", data, at + 5)
             size = (width, height)
+        if marker == APP1:
+            _check_orientation(data[at + 4 : at + 4 + HEAD_BYTES])
         if marker == SOS:
             if size is None or not all(size):
                 raise _BadHeaderError("no size stands before its pixels")
@@ -94,6 +101,24 @@ def _read_size(file: int) -> tuple[int, int]:
             f"it ends after {num_bytes} bytes without the end marker, so it is cut"
         )
     return width, height
+
+
+def _check_orientation(segment: bytes) -> None:
+    """Raise _BadHeaderError when an EXIF segment says that the picture is turned or mirrored."""
+    tiff = segment[6:]
+    if not segment.startswith(b"Exif\0\0") or tiff[:2] not in (b"II", b"MM"):
+        return
+    order = "<" if tiff.startswith(b"II") else ">"
+    with contextlib.suppress(struct.error):  # a directory beyond the segment has nothing to say
+        (at,) = struct.unpack_from(order + "I", tiff, 4)
+        (num_entries,) = struct.unpack_from(order + "H", tiff, at)
+        for entry in range(at + 2, at + 2 + 12 * num_entries, 12):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if tag == EXIF_ORIENTATION and 2 <= value <= 8:
+                raise _BadHeaderError(
+                    f"its EXIF orientation is {value}, so its boxes are ambiguous; turn the "
+                    "pixels (mogrify -auto-orient) and label what is seen then"
+                )
 
 
 def _png_size(head: bytes, tail: bytes) -> tuple[int, int]:

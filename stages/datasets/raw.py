@@ -4,6 +4,7 @@ Layout: `_LABELLED_SAMPLES/<VIDEO>/` (rendered, egohands) or `images/` and `labe
 for each folder of dataset.extra_train `extra_train/<k>/{images,labels}/`.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -38,8 +39,8 @@ def fill_raw(
 ) -> RawCounts:
     """Fill the empty `folder` as `config` says.
 
-    root: what relative paths of the configuration are relative to. downloads: where an archive
-    waits until it is unpacked, and a part of one until it is complete. workers: processes that
+    root: what relative paths of the configuration are relative to. downloads: where archives
+    are kept, and parts of them until they are complete. workers: processes that
     draw. Raises DatasetError for whatever of this a person can mend.
     """
     if config.kind == "rendered":
@@ -112,31 +113,28 @@ def place_kitti(tree: Tree, folder: Path) -> None:
 
 
 def _fill_from_source(config: DatasetConfig, folder: Path, *, root: Path, downloads: Path) -> None:
-    archive = None
-    if config.path is not None:
-        source = local_path(config.path, root)
-    else:
-        source = archive = _download(config, downloads)
+    given = config.path is not None
+    source = local_path(str(config.path), root) if given else _download(config, downloads)
     with open_tree(source) as tree:
         if config.kind == "egohands":
             place_samples(tree, folder)
         else:
             place_kitti(tree, folder)
-    if archive is not None:
-        archive.unlink()
 
 
 def _download(config: DatasetConfig, downloads: Path) -> Path:
+    """Return the downloaded archive. It is kept: a new extra_train should not bring it again."""
     if not config.urls:
         raise DatasetError(
-            f"dataset.path is null and dataset.urls is empty for dataset.kind={config.kind}, "
-            "expected one of them; set dataset.path to your folder or zip"
+            "dataset.path is null and dataset.urls is empty for dataset.kind="
+            f"{config.kind}, expected one of them; set dataset.path to your folder or zip"
         )
-    name = unquote(PurePosixPath(urlsplit(config.urls[0]).path).name) or "dataset.zip"
-    target = downloads / name
+    first = config.urls[0]
+    name = unquote(PurePosixPath(urlsplit(first).path).name) or "dataset.zip"
+    target = downloads / f"{hashlib.sha256(first.encode()).hexdigest()[:8]}-{name}"
     digest = fetch(config.urls, target, sha256=config.sha256, expected_start=ZIP_START)
     verdict = "as expected" if config.sha256 else "not checked: dataset.sha256 is null"
-    LOGGER.info("%s: SHA-256 %s (%s)", name, digest, verdict)
+    LOGGER.info("%s: SHA-256 %s (%s); kept, remove it when you like", target, digest, verdict)
     return target
 
 

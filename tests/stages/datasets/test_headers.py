@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import cv2
@@ -81,6 +82,27 @@ def test_other_bytes_are_refused_with_the_reason(
         read_image_size(path)
     assert str(path) in str(caught.value)
     assert "replace the file" in str(caught.value)
+
+
+def exif(orientation: int, order: str) -> bytes:
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    body = b"Exif\0\0" + mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_turned_picture_is_refused(tmp_path: Path, order: str) -> None:
+    path = write_image(tmp_path / "a.jpg", seed=1)
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + exif(1, order) + data[2:])
+    assert read_image_size(path) == (64, 48)
+    path.write_bytes(data[:2] + exif(6, order) + data[2:])
+    turned = cv2.imread(str(path))
+    assert turned is not None
+    assert turned.shape[:2] == (64, 48)  # OpenCV applies it
+    with pytest.raises(DatasetError, match="EXIF orientation is 6"):
+        read_image_size(path)
 
 
 def test_a_missing_file_is_a_dataset_error(tmp_path: Path) -> None:

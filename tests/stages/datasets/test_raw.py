@@ -1,5 +1,6 @@
 import http.server
 import os
+import shutil
 import threading
 import zipfile
 from functools import partial
@@ -107,9 +108,7 @@ def test_kitti_needs_images_beside_labels(tmp_path: Path) -> None:
         fill(tmp_path, kind="kitti", path="own")
 
 
-def test_a_download_is_unpacked_and_removed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_download_is_unpacked_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_samples(tmp_path / "source", ["CARDS_OFFICE_S_B"])
     (tmp_path / "www").mkdir()
     pack(tmp_path / "source", tmp_path / "www" / "egohands data.zip")
@@ -123,9 +122,12 @@ def test_a_download_is_unpacked_and_removed(
         counts = fill(tmp_path, kind="egohands", urls=urls)
         server.shutdown()
         thread.join()
+    shutil.rmtree(tmp_path / "raw")
+    assert fill(tmp_path, kind="egohands", urls=urls) == counts  # the server is gone
     assert counts.images == 2
     assert files_below(tmp_path / "raw") == files_below(tmp_path / "source")
-    assert list((tmp_path / "downloads").iterdir()) == []
+    (kept,) = (tmp_path / "downloads").iterdir()
+    assert kept.name.endswith("-egohands data.zip")
     assert "not checked: dataset.sha256 is null" in caplog.text
 
 
