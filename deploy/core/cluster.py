@@ -82,13 +82,13 @@ def dbscan(
     Equal to sklearn.cluster.DBSCAN(metric="precomputed") with sample_weight.
     """
     near = distance <= eps  # (N, N)
-    core = near.dot(np.asarray(weights, dtype=np.float64)) >= min_samples  # (N,)
-    labels = np.full(len(near), NOISE, dtype=np.int64)
-    num_clusters = 0
-    for start in np.flatnonzero(core):
-        if labels[start] == NOISE:
-            _grow(labels, near, core, start=int(start), label=num_clusters)
-            num_clusters += 1
+    core = np.flatnonzero(near.dot(np.asarray(weights, dtype=np.float64)) >= min_samples)  # (K,)
+    if not len(core):
+        return np.full(len(near), NOISE, dtype=np.int64)
+    clusters = _components(near[core][:, core])  # (K,)
+    lowest = np.where(near[:, core], clusters, len(core)).min(axis=1)  # (N,)
+    labels = np.where(lowest < len(core), lowest, NOISE)
+    labels[core] = clusters
     return labels
 
 
@@ -161,16 +161,17 @@ def _check_choice(name: str, value: str, known: Tuple[str, ...]) -> None:
         raise ValueError("postprocess.{} is {!r}; known: {}".format(name, value, ", ".join(known)))
 
 
-def _grow(
-    labels: np.ndarray, near: np.ndarray, core: np.ndarray, *, start: int, label: int
-) -> None:
-    """Write label on everything that the core point start reaches, into labels."""
-    front = np.array([start])
-    labels[start] = label
-    while len(front):
-        reached = near[front].any(axis=0) & (labels == NOISE)
-        labels[reached] = label
-        front = np.flatnonzero(reached & core)
+def _components(near: np.ndarray) -> np.ndarray:
+    """Number the connected components of a symmetric graph (K, K) by their first node: (K,)."""
+    # The lowest label among the neighbours spreads; jumping to that node's own label makes the
+    # number of rounds grow with the logarithm of a component's diameter.
+    labels = np.arange(len(near))
+    while True:
+        lowest = np.minimum(np.where(near, labels, len(near)).min(axis=1), labels)
+        lowest = lowest[lowest]
+        if np.array_equal(lowest, labels):
+            return np.unique(labels, return_inverse=True)[1].astype(np.int64, copy=False)
+        labels = lowest
 
 
 def _cluster_class(cells: Detections, postprocess: Postprocess, kind: int) -> Detections:
