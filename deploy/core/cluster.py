@@ -100,13 +100,12 @@ def suppress(iou: np.ndarray, *, iou_threshold: float) -> np.ndarray:
     """
     overlaps = iou > iou_threshold  # (N, N)
     labels = np.full(len(iou), NOISE, dtype=np.int64)
-    for label in range(len(iou)):
-        free = labels == NOISE
-        first = int(free.argmax()) if len(free) else 0
-        if not free.any():
-            break
-        labels[free & overlaps[first]] = label
-        labels[first] = label
+    num_kept = 0
+    for index in range(len(iou)):
+        if labels[index] == NOISE:
+            labels[overlaps[index] & (labels == NOISE)] = num_kept
+            labels[index] = num_kept
+            num_kept += 1
     return labels
 
 
@@ -117,7 +116,8 @@ def cluster_detections(
 
     cells: as from decode_cells, in any order, usually clipped. The order of the cells does not
     change the result: they are sorted by coverage, then by box. Only the strongest MAX_CELLS of a
-    class count. Ties of confidence are ordered by class and then by box. No cells: no detections.
+    class count. Ties of confidence are ordered by class, then by strongest cell. No cells: no
+    detections.
     """
     kinds = np.unique(cells.class_id)
     parts = [_cluster_class(cells, postprocess, int(kind)) for kind in kinds]

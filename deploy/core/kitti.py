@@ -6,7 +6,7 @@ Source: KITTI object development kit, readme.txt. TAO asserts exactly 15 columns
 
 import math
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def parse_labels(text: str, *, source: str, allow_score: bool = False) -> List[K
     return labels
 
 
-def read_labels(path: Path, *, allow_score: bool = False) -> List[KittiLabel]:
+def read_labels(path: Union[str, Path], *, allow_score: bool = False) -> List[KittiLabel]:
     """Read one label file. Raises DeployError when it is missing, no text, or malformed."""
     try:
         text = Path(path).read_text(encoding="utf-8")
