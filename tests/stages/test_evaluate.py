@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from deploy.core.average_precision import Curve
-from deploy.core.cluster import Postprocess
+from deploy.core.cluster import Postprocess, check_postprocess
 from stages._evaluate_plot import draw_curves, steps
 from stages._schema import EvaluateConfig, PostprocessConfig
 from stages._stage import main
@@ -19,6 +19,7 @@ from stages.evaluate import STEPS, add_options, read_videos, run
 from tests.deploy.kitti_folder import FRAMES, write_kitti_folder
 from tests.deploy.tiny_models import detector_info, write_detector
 
+CONF = Path(__file__).parents[2] / "conf" / "postprocess"
 POSTPROCESS = detector_info().postprocess
 
 
@@ -147,6 +148,11 @@ def test_videos_come_from_the_index(root: Path) -> None:
 
 def test_configuration_fields_are_those_of_postprocess() -> None:
     assert tuple(PostprocessConfig.__dataclass_fields__) == Postprocess._fields
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_choice_of_postprocessing_is_complete_and_valid(path: Path) -> None:
+    check_postprocess(Postprocess(**yaml.safe_load(path.read_text())))
 
 
 def test_the_drawn_envelope_never_rises_and_starts_at_recall_zero() -> None:
