@@ -111,7 +111,8 @@ def open_engine(
     plan = plan_engine(model, runtime=runtime, precision=precision, installed=installed_runtimes())
     threads = threads or available_cpus()
     network = _load(folder / plan.file, model, plan, threads)
-    LOGGER.info("%s: %s %s (%s)", model.name, plan.runtime, plan.precision, plan.reason)
+    level = logging.INFO if AUTO in (runtime, precision) else logging.DEBUG
+    LOGGER.log(level, "%s: %s %s, %s", model.name, plan.runtime, plan.precision, plan.reason)
     try:
         yield Engine(network, model, plan, threads)
     finally:
