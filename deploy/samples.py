@@ -39,7 +39,8 @@ def choose_samples(
     """Choose count frames by F1: a third each of the worst, the middle and the best, so ordered.
 
     Frames without a true box are left out, unless nothing else is there. Among equals those with
-    more hands come first, and no video shows a second frame before every video had its first.
+    more hands come first, but no quarter of a video shows a second frame before all had their
+    first.
     """
     pool = [frame for frame in frames if len(frame.truth)] or list(frames)
     scores = {frame.stem: _score(frame, predictions, confidence_threshold) for frame in pool}
@@ -154,20 +155,25 @@ def _score(
 
 
 def _spread(ranked: Sequence[Frame], count: int) -> List[Frame]:
-    """Take the first count frames, but each video's first before any video's second."""
-    videos = {
-        stem: video
-        for video, stems in group_by_video([frame.stem for frame in ranked]).items()
-        for stem in stems
-    }
-    seen: Dict[str, int] = {}
+    """Take the first count frames, but from as many videos and parts of videos as there are."""
+    parts = _parts([frame.stem for frame in ranked])
+    seen: Dict[Tuple[str, ...], int] = {}
     turns = []
     for rank, frame in enumerate(ranked):
-        video = videos[frame.stem]
-        turns.append((seen.get(video, 0), rank))
-        seen[video] = seen.get(video, 0) + 1
-    chosen = sorted(turns)[:count]
-    return [ranked[rank] for _, rank in sorted(chosen, key=lambda turn: turn[1])]
+        video, part = parts[frame.stem]
+        turns.append((seen.get((video, part), 0), seen.get((video,), 0), rank))
+        for key in ((video,), (video, part)):
+            seen[key] = seen.get(key, 0) + 1
+    return [ranked[rank] for rank in sorted(turn[-1] for turn in sorted(turns)[:count])]
+
+
+def _parts(stems: Sequence[str]) -> Dict[str, Tuple[str, str]]:
+    """Return for each image its video and which quarter of it the image is in."""
+    return {
+        stem: (video, str(4 * index // len(members)))
+        for video, members in group_by_video(stems).items()
+        for index, stem in enumerate(members)
+    }
 
 
 def _best_first(ranked: Sequence[Frame], scores: Mapping[str, float]) -> List[Frame]:

@@ -112,10 +112,11 @@ def image_to_tensor(
     tensor = np.empty((3, input_wh[1], input_wh[0]), np.float32) if out is None else out
     planes = cv2.split(resize_image(image_bgr, input_wh=input_wh, resize=resize))
     for index, plane in enumerate(planes if color == "bgr" else planes[::-1]):
-        # dtype: NumPy before 2 would else compute uint8 times a small float in half precision.
-        np.multiply(plane, np.float32(scale), out=tensor[index], dtype=np.float32)
-        if offset[index]:
-            tensor[index] -= np.float32(scale * offset[index])
+        tensor[index] = plane
+    if any(offset):
+        tensor -= np.array(offset, dtype=np.float32)[:, None, None]
+    # In place: faster than multiplying the uint8 planes, which goes through a cast buffer.
+    np.multiply(tensor, np.float32(scale), out=tensor)
     return tensor
 
 
