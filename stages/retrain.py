@@ -6,10 +6,8 @@ results/retrain.json has the validation AP after both phases, results/retrain/hi
 epochs.
 """
 
-import csv
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.core.cluster import Postprocess
@@ -18,6 +16,7 @@ from stages._stage import Stage, Summary, main
 from stages.detectnet.checkpoint import load_checkpoint, save_model
 from stages.detectnet.compression_config import RetrainConfig
 from stages.detectnet.data import Samples, load_samples
+from stages.detectnet.history import write_history
 from stages.detectnet.retraining import Retrained, retrain_model
 
 KITTI = Path("data/kitti")
@@ -42,19 +41,10 @@ def run(stage: Stage) -> Summary:
         work_dir=stage.work_dir(),
         log=stage.tracker.log_metrics,
     )
-    counts = {"images": len(samples["train"]), "epochs": len(retrained.history)}
     if retrained.qat_result.is_main:
         _write(stage, retrained, postprocess)
-    return Summary(counts, stage.out(RETRAINED))
-
-
-def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Write one line per epoch; a value that an epoch lacks stays empty."""
-    columns = list(dict.fromkeys(name for row in history for name in row))
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+    counts = {"images": len(samples["train"]), "epochs": len(retrained.history)}
+    return Summary({**counts, **phase_metrics(retrained)}, stage.out(RETRAINED))
 
 
 def _load(stage: Stage, side: str, input_wh: list[int]) -> Samples:
@@ -69,13 +59,16 @@ def _write(stage: Stage, retrained: Retrained, postprocess: Postprocess) -> None
         save_model(folder, retrained.model, postprocess=postprocess)
     with stage.writing(RESULTS) as results:
         write_history(results / "history.csv", retrained.history)
-    phases = {"qat": retrained.qat_result, "float": retrained.float_result}
-    metrics: dict[str, float] = {}
-    for phase, result in phases.items():
-        prefix = "" if phase == "qat" else f"{phase}_"
-        for name, value in (result.metrics if result else {}).items():
-            metrics[f"{prefix}{name}"] = value
-    stage.write_metrics({"epochs": len(retrained.history), **metrics})
+    stage.write_metrics({"epochs": len(retrained.history), **phase_metrics(retrained)})
+
+
+def phase_metrics(retrained: Retrained) -> dict[str, float]:
+    """Return the validation AP of the quantized network and, as float_*, of the one before."""
+    before = retrained.float_result.metrics if retrained.float_result else {}
+    return {
+        **{f"float_{name}": value for name, value in before.items()},
+        **retrained.qat_result.metrics,
+    }
 
 
 if __name__ == "__main__":
