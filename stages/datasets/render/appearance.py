@@ -1,8 +1,9 @@
 """What may look how in which split: tones, hues and materials of train, val and test never meet.
 
-The continuous ranges (depth of skin tone, hue of cloth and rooms) are cut into 30 cells; every sixth
-cell belongs to val, every sixth to test, the others to train. Families of rooms and cloth patterns are
-listed per split. So an unseen split has other people, clothes and rooms over the same whole range.
+The continuous ranges (depth of skin tone, hue of cloth and rooms) are cut into 30 cells; every
+sixth cell belongs to val, every sixth to test, the others to train. Families of rooms and cloth
+patterns are listed per split. So an unseen split has other people, clothes and rooms over the same
+whole range.
 """
 
 from typing import NamedTuple
@@ -31,7 +32,7 @@ CLOTHS = {
 
 
 def sample_unit(rng: np.random.Generator, split: str) -> float:
-    """Draw from the part of [0, 1) that belongs to a split. Raises KeyError for an unknown split."""
+    """Draw from a split's part of [0, 1). Raises KeyError for an unknown split."""
     owned = _OWNED[split]
     cell = 6 * int(rng.integers(_CELLS // 6)) + owned[int(rng.integers(len(owned)))]
     return (cell + float(rng.uniform(0.02, 0.98))) / _CELLS

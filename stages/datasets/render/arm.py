@@ -1,4 +1,4 @@
-"""Arms: forearms, upper arms and sleeves as shaded round cones, drawn at half size when they are big."""
+"""Arms: forearms, upper arms and sleeves as shaded round cones, at half size when big."""
 
 from typing import NamedTuple, Protocol
 
@@ -28,7 +28,7 @@ class Shoulder(NamedTuple):
 
 
 class ArmPlan(NamedTuple):
-    """Where an arm goes: the elbow is drawn towards target; without a shoulder it leaves the frame."""
+    """Where an arm goes: its elbow lies towards target; without a shoulder it leaves the frame."""
 
     target: tuple[float, float]
     shoulder: Shoulder | None
@@ -47,7 +47,7 @@ def draw_arm(
     """Draw upper arm, forearm and sleeve, back to front; wrist is in picture pixels (2+,)."""
     unit, thin = plan.unit, plan.wrist_radius
     hand = wrist[:2].astype(np.float32)
-    direction = _elbow_direction(plan.roll_deg, np.float32(plan.target) - hand)
+    direction = _elbow_direction(plan.roll_deg, np.array(plan.target, np.float32) - hand)
     reach = _FOREARM * unit if plan.shoulder else float(max(frame_wh))
     elbow = hand + direction * reach
     thick = min(thin + (0.20 * unit - thin) * reach / (1.2 * unit), 0.27 * unit)

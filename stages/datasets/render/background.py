@@ -14,7 +14,7 @@ Hw = tuple[int, int]
 def noise(
     rng: np.random.Generator, hw: Hw, cells: tuple[int, ...], *, stretch: float = 1.0
 ) -> np.ndarray:
-    """Sum of smooth noise octaves of about unit amplitude, (H, W); stretch elongates it along x."""
+    """Sum smooth noise octaves of about unit amplitude, (H, W); stretch acts along x."""
     total = np.zeros(hw, np.float32)
     for octave, count in enumerate(cells):
         grid = rng.uniform(-1, 1, (count + 2, max(int(count * hw[1] / hw[0] / stretch), 1) + 2))
@@ -113,7 +113,9 @@ def _planks(rng: np.random.Generator, hw: Hw, split: str) -> np.ndarray:
 def _blinds(rng: np.random.Generator, hw: Hw, split: str) -> np.ndarray:
     y = np.arange(hw[0], dtype=np.float32)[:, None]
     share = np.mod(y / rng.uniform(14, 36), 1.0) + 0.05 * noise(rng, hw, (3, 20))
-    return _mix(_tinted(rng, split) * 0.6, np.float32([235, 235, 235]), np.clip(share, 0, 1))
+    return _mix(
+        _tinted(rng, split) * 0.6, np.array([235, 235, 235], np.float32), np.clip(share, 0, 1)
+    )
 
 
 def _curtain(rng: np.random.Generator, hw: Hw, split: str) -> np.ndarray:

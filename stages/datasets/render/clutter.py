@@ -13,7 +13,7 @@ _SHIFT = 4
 
 
 def draw_prop(rng: np.random.Generator, split: str, size: float, kind: str | None = None) -> Layer:
-    """Draw one random object about size pixels big; its layer's origin is minus half its extent."""
+    """Draw one random object about size pixels big, centred on its layer's origin."""
     extent = max(int(size * 1.3), 12)
     canvas = np.zeros((extent, extent, 4), np.float32)
     names = tuple(PROPS)
@@ -25,9 +25,9 @@ def draw_prop(rng: np.random.Generator, split: str, size: float, kind: str | Non
     turn = cv2.getRotationMatrix2D((extent / 2, extent / 2), float(rng.uniform(-40, 40)), 1.0)
     premultiplied = np.dstack([colour * alpha[..., None], alpha])
     turned = cv2.warpAffine(premultiplied, turn, (extent, extent))
-    alpha = turned[..., 3]
-    colour = turned[..., :3] / np.maximum(alpha, 1e-3)[..., None]
-    return Layer((-extent // 2, -extent // 2), np.clip(colour, 0, 255), alpha)
+    cover = turned[..., 3]
+    plain = turned[..., :3] / np.maximum(cover, 1e-3)[..., None]
+    return Layer((-extent // 2, -extent // 2), np.clip(plain, 0, 255), cover)
 
 
 def _paint(rng: np.random.Generator, split: str) -> np.ndarray:
@@ -89,7 +89,7 @@ def _box(canvas: Canvas, rng: np.random.Generator, split: str) -> None:
 def _book(canvas: Canvas, rng: np.random.Generator, split: str) -> None:
     colour = _paint(rng, split)
     height = rng.uniform(0.3, 0.7)
-    _fill(canvas, _rectangle(0.1, 0.9 - height, 0.9, 0.9), np.float32([225, 232, 235]))
+    _fill(canvas, _rectangle(0.1, 0.9 - height, 0.9, 0.9), np.array([225, 232, 235], np.float32))
     _fill(canvas, _rectangle(0.1, 0.9 - height, 0.87, 0.87), colour)
     _fill(canvas, _rectangle(0.1, 0.9 - height, 0.17, 0.87), colour * 0.7)
     for line in range(int(rng.integers(0, 4))):
@@ -98,11 +98,19 @@ def _book(canvas: Canvas, rng: np.random.Generator, split: str) -> None:
 
 
 def _card(canvas: Canvas, rng: np.random.Generator, split: str) -> None:
-    ink = np.float32([40, 30, 190]) if rng.uniform() < 0.5 else np.float32([30, 30, 30])
+    ink = (
+        np.array([40, 30, 190], np.float32)
+        if rng.uniform() < 0.5
+        else np.array([30, 30, 30], np.float32)
+    )
     for fan in range(int(rng.integers(1, 4))):
         x = 0.1 + 0.15 * fan
-        _fill(canvas, _rectangle(x - 0.012, 0.13, x + 0.46, 0.87), np.float32([120, 120, 120]))
-        _fill(canvas, _rectangle(x, 0.14, x + 0.45, 0.86), np.float32([236, 240, 242]))
+        _fill(
+            canvas,
+            _rectangle(x - 0.012, 0.13, x + 0.46, 0.87),
+            np.array([120, 120, 120], np.float32),
+        )
+        _fill(canvas, _rectangle(x, 0.14, x + 0.45, 0.86), np.array([236, 240, 242], np.float32))
         _ellipse(canvas, (x + 0.08, 0.22), (0.035, 0.05), 0, ink)
         for spot in range(int(rng.integers(1, 5))):
             _ellipse(canvas, (x + 0.23, 0.3 + 0.13 * spot), (0.05, 0.045), 45, ink)
@@ -155,26 +163,32 @@ def _pen(canvas: Canvas, rng: np.random.Generator, split: str) -> None:
     colour = _paint(rng, split)
     _fill(canvas, _rectangle(0.05, 0.47, 0.9, 0.53), colour)
     _fill(canvas, _rectangle(0.05, 0.47, 0.9, 0.49), np.minimum(colour * 1.3, 255))
-    _fill(canvas, np.array([[0.9, 0.47], [0.98, 0.5], [0.9, 0.53]]), np.float32([60, 60, 60]))
+    _fill(
+        canvas,
+        np.array([[0.9, 0.47], [0.98, 0.5], [0.9, 0.53]]),
+        np.array([60, 60, 60], np.float32),
+    )
 
 
 def _paper(canvas: Canvas, rng: np.random.Generator, split: str) -> None:
     _fill(
         canvas,
         _rectangle(0.15, 0.1, 0.85, 0.9),
-        np.float32([228, 234, 236]) * rng.uniform(0.8, 1.0),
+        np.array([228, 234, 236], np.float32) * rng.uniform(0.8, 1.0),
     )
     for line in range(int(rng.integers(4, 10))):
         y = 0.18 + 0.075 * line
         _fill(
-            canvas, _rectangle(0.22, y, rng.uniform(0.5, 0.78), y + 0.018), np.float32([110] * 3)
+            canvas,
+            _rectangle(0.22, y, rng.uniform(0.5, 0.78), y + 0.018),
+            np.array([110] * 3, np.float32),
         )
     if rng.uniform() < 0.4:
         _fill(canvas, _rectangle(0.25, 0.2, 0.6, 0.5), _paint(rng, split))
 
 
 def _phone(canvas: Canvas, rng: np.random.Generator, split: str) -> None:
-    _fill(canvas, _rectangle(0.3, 0.12, 0.7, 0.88), np.float32([35, 33, 32]))
+    _fill(canvas, _rectangle(0.3, 0.12, 0.7, 0.88), np.array([35, 33, 32], np.float32))
     _fill(canvas, _rectangle(0.325, 0.18, 0.675, 0.82), _paint(rng, split))
 
 

@@ -62,16 +62,20 @@ def _box(hand: Hand) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _best_crops(video: list[Frame]) -> Iterator[tuple[str, np.ndarray]]:
-    """One crop per gesture of a video: the largest unhidden hand, 1.4 times its box, square."""
+    """One crop per gesture of a video: the sharpest unhidden hand, 1.4 times its box, square."""
     best: dict[str, tuple[float, np.ndarray]] = {}
     for frame in video:
         for hand in frame.hands:
             low, high = _box(hand)
             side = float((high - low).max())
-            if hand.gesture is None or hand.visible < 0.97 or side < 80:
+            if hand.gesture is None or hand.visible < 0.97 or side < 90:
                 continue
-            if side > best.get(hand.gesture, (0.0, frame.image))[0]:
-                best[hand.gesture] = (side, _square(frame.image, (low + high) / 2, 0.7 * side))
+            if (low < 4).any() or (high > np.array(frame.image.shape[1::-1]) - 4).any():
+                continue
+            crop = _square(frame.image, (low + high) / 2, 0.7 * side)
+            sharpness = float(cv2.Laplacian(crop, cv2.CV_32F).std())
+            if sharpness > best.get(hand.gesture, (0.0, crop))[0]:
+                best[hand.gesture] = (sharpness, crop)
     for gesture, (_, crop) in best.items():
         yield gesture, crop
 
@@ -82,7 +86,7 @@ def _square(image: np.ndarray, centre: np.ndarray, half: float) -> np.ndarray:
     view = np.array(
         [[scale, 0, size / 2 - scale * centre[0]], [0, scale, size / 2 - scale * centre[1]]]
     )
-    return cv2.warpAffine(image, view, (size, size), flags=cv2.INTER_AREA)
+    return cv2.warpAffine(image, view, (size, size), flags=cv2.INTER_LINEAR)
 
 
 def _frame_rows(frames: list[Frame]) -> np.ndarray:

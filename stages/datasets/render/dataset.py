@@ -1,13 +1,15 @@
 """Write a drawn data set in the EgoHands layout.
 
-`_LABELLED_SAMPLES/<VIDEO>/frame_NNNN.jpg`, polygons.mat (1xN struct of four polygons per frame) and
-gestures.json. Each video is drawn on its own from a seed of its own, so the number of workers does not
-matter; polygons.mat carries a fixed header where scipy writes the date. One config = the same bytes.
+`_LABELLED_SAMPLES/<VIDEO>/frame_NNNN.jpg`, polygons.mat (1xN struct of four polygons per frame)
+and gestures.json. Each video is drawn on its own from a seed of its own, so the number of workers
+does not matter; polygons.mat carries a fixed header where scipy writes the date. One config = the
+same bytes.
 """
 
 import io
 import json
 import multiprocessing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,40 +38,43 @@ class Job(NamedTuple):
 
     config: RenderConfig
     split: str
-    index: int
+    number: int
     folder: str
 
 
 def render_dataset(config: RenderConfig, folder: Path, *, workers: int) -> RenderReport:
-    """Draw all videos of a config below folder/_LABELLED_SAMPLES; workers 0 or 1 stay in this process.
+    """Draw all videos of a config below folder/_LABELLED_SAMPLES; workers 0 or 1 stay in this
+    process.
 
     Raises FileExistsError when a video's folder is already there.
     """
     root = Path(folder) / "_LABELLED_SAMPLES"
     root.mkdir(parents=True, exist_ok=True)
     jobs = list_jobs(config, root)
-    hands = 0
-    progress = {"total": len(jobs), "desc": "drawing", "unit": "video", "disable": None}
     if workers <= 1:
-        hands = sum(tqdm(map(render_video, jobs), **progress))
+        hands = _count_with_progress(map(render_video, jobs), len(jobs))
     else:
         with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs) or 1)) as pool:
-            hands = sum(tqdm(pool.imap_unordered(render_video, jobs), **progress))
+            hands = _count_with_progress(pool.imap_unordered(render_video, jobs), len(jobs))
     return RenderReport(len(jobs), len(jobs) * config.frames_per_video, hands)
+
+
+def _count_with_progress(hands: Iterable[int], num_videos: int) -> int:
+    return sum(tqdm(hands, total=num_videos, desc="drawing", unit="video", disable=None))
 
 
 def list_jobs(config: RenderConfig, root: Path) -> list[Job]:
     counts = (config.train_videos, config.val_videos, config.test_videos)
     return [
-        Job(config, split, index, str(root))
+        Job(config, split, number, str(root))
         for split, count in zip(SPLITS, counts, strict=True)
-        for index in range(count)
+        for number in range(count)
     ]
 
 
 def open_scene(job: Job) -> tuple[Scene, np.random.Generator]:
     """Build a job's scene and the generator that its frames go on with."""
-    key = (SPLITS.index(job.split), job.index)
+    key = (SPLITS.index(job.split), job.number)
     rng = np.random.default_rng(np.random.SeedSequence(job.config.seed, spawn_key=key))
     return build_scene(rng, job.split, job.config), rng
 
@@ -94,7 +99,7 @@ def render_video(job: Job) -> int:
 
 def video_name(job: Job, scene: Scene) -> str:
     """Four parts like EgoHands' ACTIVITY_LOCATION_VIEWER_PARTNER, unique within the data set."""
-    return f"{job.split.upper()}_{scene.place}_V{job.index:02d}_P{job.index:02d}"
+    return f"{job.split.upper()}_{scene.place}_V{job.number:02d}_P{job.number:02d}"
 
 
 def polygons_mat(frames: list[Frame]) -> bytes:

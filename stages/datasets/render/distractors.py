@@ -12,7 +12,7 @@ Point = tuple[float, float]
 
 
 def draw_head(rng: np.random.Generator, skin: Skin, light: Light, face_height: float) -> Layer:
-    """Draw a head seen from the front (chin to crown is face_height pixels), centred on its origin."""
+    """Draw a head from the front, face_height pixels from chin to crown, centred on (0, 0)."""
     size = int(face_height * 1.5)
     scale = face_height / 2
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
@@ -28,11 +28,16 @@ def draw_head(rng: np.random.Generator, skin: Skin, light: Light, face_height: f
     tone = _face_tone(x - turn * 0.5, y)
     colour = _lit(skin.back, nx * 0.8, ny * 0.7, nz, light) * tone[..., None]
     _draw_features_inplace(colour, x - turn * 0.5, y, skin, rng, scale)
-    hair = skin_tone(float(rng.uniform(0.75, 1.0))) * rng.uniform(0.25, 0.9)
-    if rng.uniform() < 0.15:
-        hair = np.float32([150, 150, 155]) * rng.uniform(0.7, 1.2)
-    _draw_hair_inplace(colour, alpha, x, y, hair.astype(np.float32), rng, scale)
+    _draw_hair_inplace(colour, alpha, x, y, _hair_colour(rng), rng, scale)
     return Layer((-size // 2, -size // 2), np.clip(colour, 0, 255).astype(np.float32), alpha)
+
+
+def _hair_colour(rng: np.random.Generator) -> np.ndarray:
+    """Black to brown and fair, now and then grey: (3,) BGR."""
+    hair = skin_tone(float(rng.uniform(0.6, 1.0))) * rng.uniform(0.25, 0.9)
+    if rng.uniform() < 0.15:
+        hair = np.array([150, 150, 155]) * rng.uniform(0.7, 1.2)
+    return hair.astype(np.float32)
 
 
 def _lit(
@@ -71,16 +76,16 @@ def _draw_features_inplace(
     def blend(share: np.ndarray, value: np.ndarray) -> None:
         colour[...] += np.clip(share, 0, 1)[..., None] * (value - colour)
 
-    dark = np.float32([20, 22, 28])
+    dark = np.array([20, 22, 28], np.float32)
     for side in (-1, 1):
         white = 1.0 - np.sqrt(((x - 0.3 * side) / 0.13) ** 2 + ((y + 0.1) / 0.055) ** 2)
-        blend(white * scale * 0.1, np.float32([205, 210, 212]) * 0.9)
+        blend(white * scale * 0.1, np.array([205, 210, 212], np.float32) * 0.9)
         iris = 1.0 - np.hypot(x - 0.3 * side, y + 0.1) / 0.055
         blend(iris * scale * 0.1, dark)
         brow = _blob(x, y, (0.3 * side, -0.27 + 0.25 * 0.0), (0.17, 0.035)) * 1.4
         blend(brow * 0.8, skin.back * 0.22)
     lips = _blob(x, y, (0.0, 0.5), (0.2, 0.05)) * 1.3
-    blend(lips, skin.palm * np.float32([0.55, 0.5, 0.72]))
+    blend(lips, skin.palm * np.array([0.55, 0.5, 0.72], np.float32))
     blend(_blob(x, y, (0.0, 0.5), (0.2, 0.012)), skin.back * 0.3)
     if rng.uniform() < 0.3:
         for side in (-1, 1):
@@ -122,16 +127,16 @@ def draw_torso(
     """Neck and trunk below a head at centre, down to the bottom of the frame."""
     x, y = centre
     neck = draw_limb(
-        np.float32([x, y + 0.3 * face_height]),
-        np.float32([x, y + 0.75 * face_height]),
+        np.array([x, y + 0.3 * face_height], np.float32),
+        np.array([x, y + 0.75 * face_height], np.float32),
         (0.2 * face_height, 0.24 * face_height),
         skin,
         light,
         frame_wh=frame_wh,
     )
     trunk = draw_limb(
-        np.float32([x, y + 1.32 * face_height]),
-        np.float32([x, y + 4.0 * face_height]),
+        np.array([x, y + 1.32 * face_height], np.float32),
+        np.array([x, y + 4.0 * face_height], np.float32),
         (0.72 * face_height, 0.8 * face_height),
         cloth,
         light,
@@ -139,8 +144,8 @@ def draw_torso(
     )
     shoulders = [
         draw_limb(
-            np.float32([x, y + 0.9 * face_height]),
-            np.float32([x + side * 0.72 * face_height, y + 1.05 * face_height]),
+            np.array([x, y + 0.9 * face_height], np.float32),
+            np.array([x + side * 0.72 * face_height, y + 1.05 * face_height], np.float32),
             (0.28 * face_height, 0.27 * face_height),
             cloth,
             light,
@@ -154,7 +159,7 @@ def draw_torso(
 def draw_portrait(
     rng: np.random.Generator, skin: Skin, cloth: Cloth, light: Light, size: float
 ) -> Layer:
-    """Draw a framed picture of a face, about size pixels high, centred on its origin."""
+    """Draw a framed picture of a face, about size pixels high, centred on (0, 0)."""
     height, width = int(size), int(size * rng.uniform(0.75, 1.1))
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = rng.uniform(40, 230, 3)
@@ -180,10 +185,10 @@ def draw_elbow(
     edge = -0.5 * size if left else width + 0.5 * size
     inwards = 1.0 if left else -1.0
     y = rng.uniform(0.35, 0.85) * height
-    tip = np.float32([edge + inwards * size * rng.uniform(1.0, 2.0), y])
+    tip = np.array([edge + inwards * size * rng.uniform(1.0, 2.0), y], np.float32)
     ends = [
-        np.float32([edge, y - size * rng.uniform(0.8, 2.0)]),
-        np.float32([edge, y + size * rng.uniform(0.5, 1.6)]),
+        np.array([edge, y - size * rng.uniform(0.8, 2.0)], np.float32),
+        np.array([edge, y + size * rng.uniform(0.5, 1.6)], np.float32),
     ]
     layers = [
         draw_limb(tip, end, (0.2 * size, 0.24 * size), skin, light, frame_wh=frame_wh)
@@ -202,15 +207,15 @@ def draw_blob(
 ) -> list[Layer]:
     """A bundle of wooden or cardboard sticks and lumps in a colour like skin."""
     skin = random_skin(rng, sample_unit(rng, split))
-    tint = rng.uniform(0.85, 1.1, 3).astype(np.float32) * np.float32([0.88, 1.0, 1.0])
+    tint = rng.uniform(0.85, 1.1, 3).astype(np.float32) * np.array([0.88, 1.0, 1.0], np.float32)
     wood = skin._replace(back=skin.back * tint)
     layers = []
     heading = rng.uniform(0, 2 * np.pi)
     for index in range(int(rng.integers(1, 5))):
-        start = np.float32(at) + rng.normal(0, 0.12 * size, 2).astype(np.float32)
+        start = np.array(at, np.float32) + rng.normal(0, 0.12 * size, 2).astype(np.float32)
         turn = heading + rng.normal(0, 0.35)
         reach = size * rng.uniform(0.3, 0.9)
-        end = start + np.float32([np.cos(turn), np.sin(turn)]) * reach
+        end = start + np.array([np.cos(turn), np.sin(turn)], np.float32) * reach
         radius = size * (rng.uniform(0.16, 0.26) if index == 0 else rng.uniform(0.05, 0.12))
         layers.append(
             draw_limb(

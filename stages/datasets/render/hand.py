@@ -1,4 +1,4 @@
-"""Draw one articulated hand: cones from the skeleton, skin detail, light, and a mask up to the wrist."""
+"""Draw one articulated hand: cones, skin detail, light, and a mask up to the wrist."""
 
 from typing import NamedTuple
 
@@ -68,8 +68,9 @@ def place_hand(shape: HandShape, skeleton: Skeleton, placement: Placement) -> Po
 def draw_hand(hand: PosedHand, skin: Skin, light: Light, *, wrist_radius: float) -> Layer:
     """Draw a hand and a stub of its wrist.
 
-    wrist_radius: half the wrist's breadth in pixels (the forearm starts with it). The mask covers the
-    hand up to the wrist; alpha also the stub, which fades out so that a forearm drawn before shows.
+    wrist_radius: half the wrist's breadth in pixels (the forearm starts with it). The mask covers
+    the hand up to the wrist; alpha also the stub, which fades out so that a forearm drawn before
+    shows.
     """
     field = _canvas(hand)
     for cone in _palm_cones(hand, wrist_radius):
@@ -78,20 +79,27 @@ def draw_hand(hand: PosedHand, skin: Skin, light: Light, *, wrist_radius: float)
             add_cone_inplace(field, cone, window)
     soften_inplace(field, 0.022 * hand.scale)
     bones = [bone for finger in (4, 3, 2, 1, 0) for bone in _finger_bones(field, hand, finger)]
-    roots = [bone for bone in bones if bone.index == (1 if bone.finger == 0 else 0)]
+    roots = [bone for bone in bones if bone.segment == (1 if bone.finger == 0 else 0)]
     for bone in roots:
         add_cone_inplace(field, bone.cone, bone.window)
     knuckles = spots(field, hand.joints[[2, 5, 9, 13, 17]], 0.085 * hand.scale)
     soften_inplace(field, 0.019 * hand.scale, knuckles)
     for bone in bones:
-        if bone.index != (1 if bone.finger == 0 else 0):
+        if bone.segment != (1 if bone.finger == 0 else 0):
             add_cone_inplace(field, bone.cone, bone.window)
     detail = _skin_detail(field, hand, bones)
     reach = _reach(field, hand)
     fade = np.clip(reach / (0.16 * hand.scale) + 1.5, 0.0, 1.0)
     mask = field.cover * np.clip(reach + 0.5 + 0.02 * hand.scale, 0.0, 1.0)
     colour = shade_skin(
-        field, detail, hand.frame, skin, light, unit=hand.scale, wrist=hand.joints[0]
+        field,
+        detail,
+        hand.frame,
+        skin,
+        light,
+        unit=hand.scale,
+        wrist=hand.joints[0],
+        reach=reach,
     )
     return Layer(field.origin, colour, field.cover * fade, mask)
 
@@ -114,7 +122,7 @@ def _reach(field: Field, hand: PosedHand) -> np.ndarray:
 
 
 def _palm_cones(hand: PosedHand, wrist_radius: float) -> list[Cone]:
-    """Metacarpals, webs, the balls of thumb and little finger, and the wrist, all joined softly."""
+    """Metacarpals, webs, the balls of thumb and little finger, wrist: all joined softly."""
     unit, frame, joints = hand.scale, hand.frame, hand.joints
 
     def at(x: float, y: float, z: float) -> np.ndarray:
@@ -153,7 +161,7 @@ class _Bone(NamedTuple):
     cone: Cone
     window: Window
     finger: int
-    index: int  # 0 next to the palm, 2 the fingertip
+    segment: int  # 0 next to the palm, 2 the fingertip
 
 
 def _finger_bones(field: Field, hand: PosedHand, finger: int) -> list[_Bone]:
@@ -182,8 +190,8 @@ def _skin_detail(field: Field, hand: PosedHand, bones: list[_Bone]) -> Detail:
     nail = np.zeros_like(field.height)
     for bone in bones:
         at = (bone.window.rows, bone.window.columns)
-        dorsal = hand.dorsal[bone.finger, bone.index]
-        has_nail = bone.index == 2 and dorsal[2] > -0.7 and bone.cone.end_radius > 3.0
+        dorsal = hand.dorsal[bone.finger, bone.segment]
+        has_nail = bone.segment == 2 and dorsal[2] > -0.7 and bone.cone.end_radius > 3.0
         if bone.cone.start_radius < 4.5 and not has_nail:
             continue
         owned = field.part[at] == bone.cone.part
@@ -203,16 +211,16 @@ def _dot(vector: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _crease_tone(bone: _Bone, hand: PosedHand, back: np.ndarray) -> np.ndarray:
-    """Creases: crisp lines inside the joints, soft wrinkles over the knuckles when they are straight."""
+    """Crisp lines inside the joints, soft wrinkles over the knuckles of straight fingers."""
     cone, along = bone.cone, bone.window.along
     length = float(np.linalg.norm(cone.end - cone.start))
     straight = 1.0
-    if bone.index > 0:
+    if bone.segment > 0:
         axes = hand.axes[bone.finger]
-        straight = float(axes[bone.index] @ axes[bone.index - 1]) ** 2
-    facing = float(hand.dorsal[bone.finger, bone.index, 2])
+        straight = float(axes[bone.segment] @ axes[bone.segment - 1]) ** 2
+    facing = float(hand.dorsal[bone.finger, bone.segment, 2])
     tone = np.ones_like(along)
-    for joint, is_end in ((bone.index, False), (bone.index + 1, True)):
+    for joint, is_end in ((bone.segment, False), (bone.segment + 1, True)):
         if joint in (0, 3):
             continue
         away = (1.0 - along if is_end else along) * np.float32(length / cone.start_radius)

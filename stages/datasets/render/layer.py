@@ -51,7 +51,7 @@ def paste_inplace(frame: np.ndarray, layer: Layer) -> None:
 def shade_inplace(
     frame: np.ndarray, layer: Layer, *, shift: tuple[float, float], strength: float
 ) -> None:
-    """Darken the frame by a blurred, displaced copy of the layer's alpha (a soft contact shadow)."""
+    """Darken the frame by a blurred, displaced copy of the layer's alpha: a soft shadow."""
     small = cv2.resize(layer.alpha, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     spread = max(int(max(abs(shift[0]), abs(shift[1])) / 4) * 2 + 1, 3)
     pad = spread + 1
@@ -66,12 +66,12 @@ def shade_inplace(
     if where is None:
         return
     gain = (255.0 * (1.0 - strength * soft)).astype(np.uint8)
-    gain = cv2.resize(gain, size, interpolation=cv2.INTER_LINEAR)[where.patch]
-    frame[where.frame] = cv2.multiply(frame[where.frame], cv2.merge([gain] * 3), scale=1 / 255)
+    local = cv2.resize(gain, size, interpolation=cv2.INTER_LINEAR)[where.patch]
+    frame[where.frame] = cv2.multiply(frame[where.frame], cv2.merge([local] * 3), scale=1 / 255)
 
 
 def blur_motion(layer: Layer, velocity: tuple[float, float]) -> Layer:
-    """Smear a layer along its movement during the exposure (pixels); under 1.5 pixels nothing changes."""
+    """Smear a layer along its movement in the exposure (pixels); under 1.5 nothing changes."""
     length = float(np.hypot(*velocity))
     if length < 1.5:
         return layer

@@ -9,9 +9,9 @@ _MIN_SHARE = 0.04  # of the visible area: smaller crumbs are not outlined
 def trace_outline(mask: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
     """Trace a (H, W) uint8 mask as one polygon: (K, 2) float64 x, y in picture pixels.
 
-    Visible parts that an object separates are joined by bridges of no width, walked there and back.
-    Empty (0, 2) when nothing, or only crumbs, is visible. Its extremes are pixel centres plus 0 and 1, so
-    that they bound the pixels.
+    Visible parts that an object separates are joined by bridges of no width, walked there and
+    back. Empty (0, 2) when nothing, or only crumbs, is visible. Its extremes are pixel centres
+    plus 0 and 1, so that they bound the pixels.
     """
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     areas = [cv2.contourArea(contour) for contour in contours]
@@ -30,7 +30,7 @@ def trace_outline(mask: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
 
 
 def _simplify(contour: np.ndarray) -> np.ndarray:
-    """Thin a contour out to about half a pixel, and let it bound the pixels instead of their corners."""
+    """Thin a contour out to under a pixel, and let it bound the pixels, not their corners."""
     middle = contour.mean(axis=0)
     grown = contour + (contour > middle)
     thin = cv2.approxPolyDP(grown.astype(np.int32).reshape(-1, 1, 2), 0.7, True)

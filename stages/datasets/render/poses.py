@@ -1,8 +1,8 @@
 """Hand poses: joint angles per gesture, thumb contacts solved per person, and in-between poses.
 
-A pose is a (5, 4) array of degrees (see skeleton.pose_skeleton). Where a gesture needs the thumb to touch
-something (the ring of `ok`, the thumb over the knuckles of a fist) a few Gauss-Newton steps move the
-angles until it does, whatever the person's proportions.
+A pose is a (5, 4) array of degrees (see skeleton.pose_skeleton). Where a gesture needs the thumb
+to touch something (the ring of `ok`, the thumb over the knuckles of a fist) a few Gauss-Newton
+steps move the angles until it does, whatever the person's proportions.
 """
 
 from typing import NamedTuple
@@ -138,7 +138,7 @@ def _contact_point(joints: np.ndarray, finger: int, at_tip: bool) -> np.ndarray:
 
 
 def _close_contact(angles: np.ndarray, shape: HandShape, contact: Contact) -> np.ndarray:
-    """Damped Gauss-Newton on the thumb's four angles (and the finger's two bends for a tip contact)."""
+    """Damped Gauss-Newton on the thumb's angles, for a tip contact on the finger's bends too."""
     free = [(0, 0), (0, 1), (0, 2), (0, 3)]
     if contact.at_tip:
         free += [(contact.finger, 1), (contact.finger, 2)]

@@ -31,7 +31,7 @@ class Person(NamedTuple):
 
 
 class Partner(NamedTuple):
-    """Who sits opposite, painted into the room: where the head is (frame pixels), and its height."""
+    """Who sits opposite, painted into the room: the head's place in the frame and its height."""
 
     centre: tuple[float, float]
     face_height: float
@@ -199,10 +199,10 @@ def _region(
         return Region((0.08, 0.36) if on_left else (0.64, 0.92), (0.18, 0.66), length)
     width, height = config.image_wh
     face, side = partner.face_height, -1.0 if on_left else 1.0
-    near, far = sorted((partner.centre[0] + side * reach * face) / width for reach in (0.25, 1.9))
+    near, far = sorted((partner.centre[0] + side * reach * face) / width for reach in (0.2, 1.5))
     middle = partner.centre[1] / height
     x = (min(max(near, 0.06), 0.8), max(min(far, 0.94), 0.2))
-    y = (max(middle, 0.15), min(middle + 2.2 * face / height, 0.8))
+    y = (max(middle, 0.15), min(middle + 2.0 * face / height, 0.8))
     return Region(x, y, (0.75 * face / height, 0.98 * face / height))
 
 

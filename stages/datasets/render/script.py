@@ -1,8 +1,9 @@
 """The script of a video: whose hands move where, turn how, and show which gesture when.
 
-A hand holds a pose for 5 to 9 frames, then changes to the next one in 2 to 4 frames. Its label is decided
-from geometry: close to a gesture's own angles it is that gesture, far from all six it is `random`, in
-between it is None (ambiguous); so is a hand seen edge-on.
+A hand holds a pose for 5 to 9 frames, then changes to the next one in 2 to 4 frames. Its label is
+decided
+from geometry: close to a gesture's own angles it is that gesture, far from all six it is `random`,
+in between it is None (ambiguous); so is a hand seen edge-on.
 """
 
 from typing import NamedTuple
@@ -10,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.datasets.render.config import RenderConfig
-from stages.datasets.render.poses import GESTURES, POSES, RANDOM_POSES, blend_poses, solve_pose
+from stages.datasets.render.poses import GESTURES, RANDOM_POSES, blend_poses, solve_pose
 from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_shape, rotation_matrix
 
 FIELDS = ("myleft", "myright", "yourleft", "yourright")
 NEAR_DEG, FAR_DEG = 9.0, 20.0
 _EDGE_ON = 0.45
 # The middle of a hand lies this far from the wrist, in hand lengths; it is what the script moves.
-_MIDDLE = np.float32([0.0, 0.45, 0.0])
+_MIDDLE = np.array([0.0, 0.45, 0.0], np.float32)
 
 
 class HandState(NamedTuple):
@@ -45,7 +46,7 @@ class HandScript(NamedTuple):
 
 
 class Region(NamedTuple):
-    """Where a hand's middle usually is (fractions of the frame) and how long the hand is (of height)."""
+    """Where a hand's middle usually is, and its length, as fractions of the frame (height)."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -70,9 +71,9 @@ def label_pose(
 ) -> str | None:
     """Name the gesture of a pose.
 
-    gestures: the person's own angles of the five named gestures; poses: (P, 5, 4) of the other poses.
-    A pose that nears one of the others, or is far from all five gestures, is `random`; one that nears a
-    gesture is that gesture; anything else is None.
+    gestures: the person's own angles of the five named gestures; poses: (P, 5, 4) of the other
+    poses. A pose that nears one of the others, or is far from all five gestures, is `random`; one
+    that nears a gesture is that gesture; anything else is None.
     """
     distances = {name: pose_distance(angles, own) for name, own in gestures.items()}
     nearest = min(distances, key=lambda name: distances[name])
@@ -85,7 +86,7 @@ def label_pose(
 
 
 def is_edge_on(rotation: np.ndarray, gesture: str | None) -> bool:
-    """Whether the palm's plane, or the thumb of a thumbs_up, is turned too far from the picture."""
+    """Whether the palm, or the thumb of a thumbs_up, is turned too far from the picture."""
     if gesture == "thumbs_up":
         return float(np.hypot(rotation[0, 0], rotation[1, 0])) < 0.7
     return abs(float(rotation[2, 2])) < _EDGE_ON
@@ -94,7 +95,7 @@ def is_edge_on(rotation: np.ndarray, gesture: str | None) -> bool:
 def write_script(
     rng: np.random.Generator, field: str, region: Region, config: RenderConfig, *, is_anchor: bool
 ) -> HandScript:
-    """Write one hand's part within a region. The anchor stays well inside the frame for the whole video."""
+    """Write one hand's part within a region. The anchor always stays well inside the frame."""
     shape = random_shape(rng)
     shows_back = rng.uniform() < (0.62 if field.startswith("my") else 0.35)
     holds = _holds(rng, shape, config.frames_per_video, field, shows_back=shows_back)
@@ -146,7 +147,7 @@ def _holds(
 
 
 def _turn(rng: np.random.Generator, pose: str, field: str, *, shows_back: bool) -> np.ndarray:
-    """Draw yaw, pitch and roll of a hold; a thumbs_up lies on its side so that the thumb points up."""
+    """Draw yaw, pitch and roll of a hold; a thumbs_up lies on its side, its thumb up."""
     away = 12.0 if pose in ("ok", "pinch") else 17.0
     yaw = float(np.clip(rng.normal(0.0, away), -2.1 * away, 2.1 * away))
     yaw += 180.0 if shows_back else 0.0

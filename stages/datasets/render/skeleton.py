@@ -1,13 +1,14 @@
 """Hand kinematics: 21 joints from joint angles, for hands of different people.
 
-Hand frame of a RIGHT hand (a left hand is its mirror image in x): the wrist is the origin, +y points to
-the middle finger's knuckle, +x to the thumb's side, +z out of the palm. Lengths are in units of the
-hand's length (wrist to middle fingertip, about 19 cm). Joints: 0 wrist, then four per finger
-(thumb, index, middle, ring, little), from the palm outwards; the thumb's are CMC, MCP, IP and tip, the
-others' MCP, PIP, DIP and tip. A "tip" is the centre of the sphere that rounds the fingertip.
+Hand frame of a RIGHT hand (a left hand is its mirror image in x): the wrist is the origin, +y
+points to the middle finger's knuckle, +x to the thumb's side, +z out of the palm. Lengths are in
+units of the hand's length (wrist to middle fingertip, about 19 cm). Joints: 0 wrist, then four per
+finger (thumb, index, middle, ring, little), from the palm outwards; the thumb's are CMC, MCP, IP
+and tip, the others' MCP, PIP, DIP and tip. A "tip" is the centre of the sphere that rounds the
+fingertip.
 
-Proportions follow the usual anthropometry of the hand (e.g. Buchholz et al. 1992, "Anthropometric data
-for describing the kinematics of the human hand"), rounded and adjusted by eye.
+Proportions follow the usual anthropometry of the hand (e.g. Buchholz et al. 1992, "Anthropometric
+data for describing the kinematics of the human hand"), rounded and adjusted by eye.
 """
 
 from typing import NamedTuple
@@ -50,7 +51,8 @@ _RADII = np.array(
 )
 # The thumb bends towards the palm's far side; what is perpendicular to its metacarpal counts.
 _THUMB_BEND = np.array([-0.95, 0.10, 0.05], np.float32)
-# Fingers bend out of the palm and slightly towards the thumb's root, where the tips of a fist meet.
+# Fingers bend out of the palm and slightly towards the thumb's root, where the tips of a fist
+# meet.
 _INWARD = np.array([[-0.02, 0, 1], [0.03, 0, 1], [0.10, 0, 1], [0.19, 0, 1]], np.float32)
 
 
@@ -63,7 +65,7 @@ class HandShape(NamedTuple):
 
 
 class Skeleton(NamedTuple):
-    """A posed hand: joints (21, 3), and per finger bone its unit axis and its unit dorsal direction."""
+    """A posed hand: joints, and the unit axis and unit dorsal direction of each finger bone."""
 
     joints: np.ndarray  # (21, 3)
     axes: np.ndarray  # (5, 3, 3)
@@ -89,9 +91,10 @@ def random_shape(rng: np.random.Generator) -> HandShape:
 def pose_skeleton(shape: HandShape, angles_deg: np.ndarray) -> Skeleton:
     """Place the 21 joints for joint angles.
 
-    angles_deg: (5, 4) float. Row 0, thumb: azimuth of the metacarpal from +y towards the thumb's side,
-    its elevation out of the palm, flexion at MCP and IP. Other rows: abduction towards the thumb's side,
-    flexion at MCP, PIP, DIP. Bending a finger also closes the spread, as real ligaments do.
+    angles_deg: (5, 4) float. Row 0, thumb: azimuth of the metacarpal from +y towards the thumb's
+    side, its elevation out of the palm, flexion at MCP and IP. Other rows: abduction towards the
+    thumb's side, flexion at MCP, PIP, DIP. Bending a finger also closes the spread, as real
+    ligaments do.
     """
     angles = np.radians(np.asarray(angles_deg, np.float32))
     forward, inward = _bending_planes(angles)  # (5, 3) twice
@@ -108,7 +111,7 @@ def pose_skeleton(shape: HandShape, angles_deg: np.ndarray) -> Skeleton:
 
 
 def _bending_planes(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give, per finger, the unit vector of no flexion and the one it bends towards: (5, 3) each."""
+    """Give each finger's unit vector of no flexion and the one it bends towards: (5, 3)."""
     spread = angles[1:, 0] * (1.0 - 0.75 * np.sin(np.clip(angles[1:, 1], 0.0, np.pi / 2)))
     fingers = np.stack([np.sin(spread), np.cos(spread), np.zeros_like(spread)], axis=1)
     azimuth, elevation = angles[0, 0], angles[0, 1]

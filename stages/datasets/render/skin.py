@@ -1,7 +1,7 @@
 """Skin: tones over the whole human range, palm lines, and the light on them.
 
-Shading is wrapped Lambert with a wider wrap in red (light that travels through skin comes out red),
-ambient occlusion from the height field, a self shadow towards the light, and a faint gloss.
+Shading is wrapped Lambert with a wider wrap in red (light that travels through skin comes out
+red), ambient occlusion from the height field, a self shadow towards the light, and a faint gloss.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,8 @@ import numpy as np
 
 from stages.datasets.render.surface import BONES, FAR, Field
 
-# Albedo from the lightest to the darkest tone, sRGB; a ladder like Monk's, with the red of living skin.
+# Albedo from the lightest to the darkest tone, sRGB; a ladder like Monk's, with the red of living
+# skin.
 _TONES = np.array(
     [
         [246, 214, 194],
@@ -71,7 +72,7 @@ def random_skin(rng: np.random.Generator, depth: float) -> Skin:
     tint = np.array([1.0 - 0.035 * hue[0], 1.0 + 0.015 * hue[1], 1.0 + 0.025 * hue[0]], np.float32)
     back = skin_tone(depth) * tint
     # Palms carry little melanin: dark skin has clearly lighter, pinker palms.
-    palm = skin_tone(depth * 0.62) * tint * np.array([0.97, 0.95, 1.02], np.float32)
+    palm = skin_tone(depth * 0.68) * tint * np.array([0.97, 0.95, 1.02], np.float32)
     nail = palm * np.array([1.06, 1.02, 1.04], np.float32) + np.array([14, 10, 12], np.float32)
     return Skin(back, palm, nail, _hand_lines(rng), _mottle(rng), float(rng.uniform(0, 1) ** 2))
 
@@ -133,15 +134,18 @@ def shade_skin(
     *,
     unit: float,
     wrist: np.ndarray,
+    reach: np.ndarray,
 ) -> np.ndarray:
     """Colour a skin surface: (H, W, 3) float32 BGR 0..255.
 
-    frame: (3, 3), columns are the hand's axes in the picture; unit: pixels per hand length.
+    frame: (3, 3), columns are the hand's axes in the picture; unit: pixels per hand length; reach:
+    (H, W) how far the surface lies beyond the wrist, in pixels (palms end at the wrist).
     """
     x, y = field.normal
     z = np.sqrt(np.maximum(1.0 - x * x - y * y, 0.0))
     palmar = _dot(frame[:, 2], x, y, z)
     inner = np.clip(palmar * 1.5 + 0.45, 0.0, 1.0)
+    inner *= np.clip(reach / (0.16 * unit) - 0.1, 0.0, 1.0)
     tone = detail.tone * _mottle_at(field, skin, unit)
     tone *= _lines_at(field, frame, skin, unit, wrist, palmar)
     shadow = occlusion(field, light, unit)

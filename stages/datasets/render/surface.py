@@ -1,9 +1,10 @@
 """Height fields of round cones: the geometry under every hand and arm.
 
-A limb is a chain of round cones (a sphere swept from one centre and radius to another) seen along z. Each
-cone is evaluated only in its own window of the canvas; overlapping cones are joined by the polynomial
-smooth maximum of their heights (Quilez, "smooth minimum"), which also blends their normals, so that
-joints look like flesh and not like beads. Pixels: x right, y down, z towards the viewer.
+A limb is a chain of round cones (a sphere swept from one centre and radius to another) seen along
+z. Each cone is evaluated only in its own window of the canvas; overlapping cones are joined by the
+polynomial smooth maximum of their heights (Quilez, "smooth minimum"), which also blends their
+normals, so that joints look like flesh and not like beads. Pixels: x right, y down, z towards the
+viewer.
 """
 
 from typing import NamedTuple
@@ -30,7 +31,7 @@ class Cone(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Where a cone may touch the canvas, and what it looks like there; arrays are (h, w) float32."""
+    """Where a cone may touch the canvas, and how it looks there; (h, w) float32 arrays."""
 
     rows: slice
     columns: slice
@@ -158,7 +159,7 @@ def add_cone_inplace(field: Field, cone: Cone, window: Window) -> None:
     smooth += rise
     smooth *= share
     old += smooth
-    normal = field.normal[(slice(None), *at)]
+    normal = field.normal[:, window.rows, window.columns]
     normal += share * (window.normal - normal)
     np.maximum(field.cover[at], window.cover, out=field.cover[at])
     part[share > 0.5] = cone.part

@@ -29,7 +29,7 @@ _EXPOSURE = 0.35  # of the time between two frames
 
 
 class Hand(NamedTuple):
-    """A labelled hand: its outline (K, 2) in pixels, gesture (None: unclear), visible share in [0, 1]."""
+    """A labelled hand: outline (K, 2) in pixels, gesture (None: unclear), visible share."""
 
     field: str
     outline: np.ndarray
@@ -128,7 +128,7 @@ def _arm_plan(
     scene: Scene,
     config: RenderConfig,
 ) -> ArmPlan:
-    """An arm to the partner's shoulder where there is one; others come from the sides, mine from below."""
+    """To the partner's shoulder where there is one; other arms from the sides, mine from below."""
     width, height = config.image_wh
     outward = -1.0 if script.is_left == script.is_mine else 1.0
     x, y = state.middle

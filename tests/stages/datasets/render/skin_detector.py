@@ -1,8 +1,9 @@
 """A fair skin-colour hand detector, the baseline that the drawn data must not be solved by.
 
-The usual YCrCb thresholds (Chai and Ngan 1999, "Face segmentation using skin-color map": Cr 133..173,
-Cb 77..127), cleaned by opening and closing, connected components, boxes. As arms hang on hands, a long
-component may be cut to its upper end, and small, large or hollow components are ranked lower.
+The usual YCrCb thresholds (Chai and Ngan 1999, "Face segmentation using skin-color map": Cr
+133..173, Cb 77..127), cleaned by opening and closing, connected components, boxes. As arms hang on
+hands, a long component may be cut to its upper end, and small, large or hollow components are
+ranked lower.
 """
 
 import cv2
