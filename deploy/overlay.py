@@ -57,7 +57,7 @@ def draw_caption(image_bgr: np.ndarray, text: str) -> np.ndarray:
 
 def line_width(shape: Sequence[int]) -> int:
     """Return the width of a box's line in pixels for a picture of shape (H, W, ...)."""
-    return max(1, int(round(min(shape[0], shape[1]) / 270.0)))
+    return max(1, int(round(min(shape[0], shape[1]) / 240.0)))
 
 
 def _palette(colors: Union[Color, Sequence[Color]], count: int) -> Sequence[Color]:

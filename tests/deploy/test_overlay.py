@@ -62,7 +62,7 @@ def test_a_label_stands_above_its_box_where_there_is_room():
 
 
 def test_lines_grow_with_the_picture():
-    assert [line_width((h, 2 * h, 3)) for h in (96, 192, 540, 1080, 2160)] == [1, 1, 2, 4, 8]
+    assert [line_width((h, 2 * h, 3)) for h in (96, 192, 540, 1080, 2160)] == [1, 1, 2, 4, 9]
 
 
 def test_a_caption_is_in_the_lower_left_corner():
