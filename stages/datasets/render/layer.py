@@ -80,6 +80,7 @@ def blur_motion(layer: Layer, velocity: tuple[float, float]) -> Layer:
     dx, dy = velocity[0] / 2, velocity[1] / 2
     ends = [(round((half + s * dx) * 16), round((half + s * dy) * 16)) for s in (-1, 1)]
     cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_AA, 4)
+    kernel += kernel[::-1, ::-1]  # OpenCV's line is half a pixel off its centre
     kernel /= kernel.sum()
     alpha = cv2.copyMakeBorder(layer.alpha, half, half, half, half, cv2.BORDER_CONSTANT)
     colour = cv2.copyMakeBorder(layer.colour, half, half, half, half, cv2.BORDER_REPLICATE)

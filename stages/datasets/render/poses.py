@@ -103,15 +103,14 @@ POSES: dict[str, PoseSpec] = {
 RANDOM_POSES = tuple(name for name, spec in POSES.items() if spec.gesture == "random")
 
 
-def solve_pose(name: str, shape: HandShape, jitter: np.ndarray | None = None) -> np.ndarray:
+def solve_pose(name: str, shape: HandShape, start: np.ndarray | None = None) -> np.ndarray:
     """Angles of a named pose for one person's hand, its contact closed: (5, 4) degrees.
 
-    jitter: (5, 4) degrees added before the contact is solved. Raises KeyError for an unknown name.
+    start: (5, 4) degrees to close the contact from; None is the pose's own angles. Raises KeyError
+    for an unknown name.
     """
     spec = POSES[name]
-    angles = np.array(spec.angles, np.float32)
-    if jitter is not None:
-        angles = angles + jitter.astype(np.float32)
+    angles = np.array(spec.angles if start is None else start, np.float32)
     return angles if spec.contact is None else _close_contact(angles, shape, spec.contact)
 
 
@@ -143,9 +142,9 @@ def _close_contact(angles: np.ndarray, shape: HandShape, contact: Contact) -> np
     if contact.at_tip:
         free += [(contact.finger, 1), (contact.finger, 2)]
     solved = angles.copy()
-    for _ in range(12):
+    for _ in range(10):
         gap = contact_gap(solved, shape, contact)
-        if np.linalg.norm(gap) < 0.004:
+        if np.linalg.norm(gap) < 0.008:
             break
         jacobian = np.empty((3, len(free)), np.float32)
         for column, index in enumerate(free):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.datasets.render.config import RenderConfig
-from stages.datasets.render.poses import GESTURES, RANDOM_POSES, blend_poses, solve_pose
+from stages.datasets.render.poses import GESTURES, POSES, RANDOM_POSES, blend_poses, solve_pose
 from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_shape, rotation_matrix
 
 FIELDS = ("myleft", "myright", "yourleft", "yourright")
@@ -98,10 +98,11 @@ def write_script(
     """Write one hand's part within a region. The anchor always stays well inside the frame."""
     shape = random_shape(rng)
     shows_back = rng.uniform() < (0.62 if field.startswith("my") else 0.35)
-    holds = _holds(rng, shape, config.frames_per_video, field, shows_back=shows_back)
-    own = {name: solve_pose(name, shape) for name in GESTURES if name != "random"}
-    others = np.stack([solve_pose(name, shape) for name in RANDOM_POSES])
     frames = config.frames_per_video
+    solved = {name: solve_pose(name, shape) for name in POSES}
+    own = {name: solved[name] for name in GESTURES if name != "random"}
+    others = np.stack([solved[name] for name in RANDOM_POSES])
+    holds = _holds(rng, shape, solved, frames, field, shows_back=shows_back)
     middles = _path(rng, frames, field, region, config, is_anchor=is_anchor)
     scales = _scales(rng, frames, region, config)
     drift = _drift(rng, frames)
@@ -125,8 +126,15 @@ def wrist_of(state: HandState, rotation: np.ndarray) -> tuple[float, float]:
 
 
 def _holds(
-    rng: np.random.Generator, shape: HandShape, frames: int, field: str, *, shows_back: bool
+    rng: np.random.Generator,
+    shape: HandShape,
+    solved: dict[str, np.ndarray],
+    frames: int,
+    field: str,
+    *,
+    shows_back: bool,
 ) -> list[_Hold]:
+    """Fill the video with holds; shuffled decks bring all six gestures equally often."""
     deck: list[str] = []
     holds: list[_Hold] = []
     frame = -int(rng.integers(0, 5))
@@ -138,7 +146,7 @@ def _holds(
         if gesture == "random":
             pose = RANDOM_POSES[int(rng.integers(len(RANDOM_POSES)))]
         last = frame + int(rng.integers(5, 10))
-        angles = solve_pose(pose, shape, rng.normal(0.0, 2.5, (5, 4)))
+        angles = solve_pose(pose, shape, solved[pose] + rng.normal(0.0, 2.5, (5, 4)))
         holds.append(
             _Hold(pose, frame, last, angles, _turn(rng, pose, field, shows_back=shows_back))
         )

@@ -43,7 +43,7 @@ def test_open_fingertips_are_far_from_the_palm(shape: HandShape) -> None:
 def test_thumb_touches_what_it_should(name: str, shape: HandShape) -> None:
     contact = POSES[name].contact
     assert contact is not None
-    assert np.linalg.norm(contact_gap(solve_pose(name, shape), shape, contact)) < 0.05
+    assert np.linalg.norm(contact_gap(solve_pose(name, shape), shape, contact)) < 0.03
 
 
 @pytest.mark.parametrize("shape", people())
