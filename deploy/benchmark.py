@@ -22,7 +22,7 @@ from deploy.latency import Latency, summarize
 from deploy.machine import describe_machine
 from deploy.options import add_engine_arguments, open_engines, positive
 from deploy.pipeline import Pipeline
-from deploy.source import Frame, open_source
+from deploy.source import Frame, open_source, quiet_opencv
 
 WARM_UP = 10
 NOISE_WH = (1280, 720)
@@ -36,6 +36,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the program; return 0, 1 for what a person can mend, or 2 for usage."""
     args = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    quiet_opencv()
     try:
         images = _load_images(args.source)
         with open_engines(args) as engines:

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -25,7 +24,7 @@ from deploy.options import add_engine_arguments, open_engines, positive
 from deploy.pipeline import Pipeline
 from deploy.present import presenting
 from deploy.sink import Sinks, make_sinks
-from deploy.source import Source, open_source, read_ahead
+from deploy.source import Source, open_source, quiet_opencv, read_ahead
 
 LOGGER = logging.getLogger(__name__)
 
@@ -50,8 +49,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the program; return 0, 1 for what a person can mend, or 2 for usage."""
     args = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    # FFmpeg inside OpenCV would else add its own lines to a one-line error.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    quiet_opencv()
     try:
         totals = run(args)
     except UserError as error:

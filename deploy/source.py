@@ -12,6 +12,7 @@ import contextlib
 import enum
 import logging
 import math
+import os
 import re
 import threading
 import time
@@ -32,6 +33,8 @@ KNOWN = "a video file, a folder of images, a camera (0 or /dev/video0) or rtsp:/
 
 # Frames decoded ahead: enough to even out slow ones, little memory (2.8 MB each at 1280x720).
 READ_AHEAD = 4
+# cv2.setLogLevel: 2 is errors, 3 warnings.
+OPENCV_ERRORS = 2
 # A camera that hangs must not keep the program from ending.
 JOIN_TIMEOUT_S = 2.0
 
@@ -161,6 +164,15 @@ def read_ahead(source: Source, *, depth: int = READ_AHEAD) -> Iterator[Channel]:
     finally:
         channel.close()
         thread.join(JOIN_TIMEOUT_S if source.is_live else None)
+
+
+def quiet_opencv() -> None:
+    """Keep OpenCV and its FFmpeg from adding their own lines to a one-line error."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # In OpenCV 4.5 to 4.x it is cv2.setLogLevel, in 5 it is in cv2.utils.logging.
+    for module in (cv2, getattr(getattr(cv2, "utils", None), "logging", None)):
+        if hasattr(module, "setLogLevel"):
+            module.setLogLevel(OPENCV_ERRORS)  # type: ignore[union-attr]
 
 
 def source_kind(uri: str) -> SourceKind:
