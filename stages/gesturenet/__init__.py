@@ -1,1 +1,1 @@
-"""The gesture classifier: crops of hands in, one of six gestures out, with GestureNet's tensors."""
+"""The gesture classifier: a crop of a hand in, one of six gestures out (GestureNet's tensors)."""

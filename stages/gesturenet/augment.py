@@ -1,7 +1,8 @@
-"""Random changes of training crops, on uint8 pictures: a detector's box errors, rotation, flip, colour, noise.
+"""Random changes of training crops: a detector's box errors, rotation, flip, colour, noise.
 
-Everything random of a batch is drawn first, in one order, from one generator (`draw_changes`); `apply_change` is then a
-pure function of one picture, so that threads may share the work without changing the result.
+Everything random of a batch is drawn first, in one order, from one generator (`draw_changes`);
+`apply_change` is then a pure function of one picture, so that threads may share the work without
+changing the result.
 """
 
 from typing import NamedTuple
@@ -36,8 +37,8 @@ class Change(NamedTuple):
     """What happens to one crop.
 
     matrix: (2, 3), crop pixels to output pixels (cv2.warpAffine's forward map at size_px).
-    lowres_px: side through which the picture is squeezed; size_px = not at all.
-    colour: (3, 4), BGR1 to BGR in [0, 255]. noise: half width of uniform noise in [0, 255], 0 = none; noise_seed:
+    lowres_px: side through which the picture is squeezed; size_px = not at all. colour: (3, 4),
+    BGR1 to BGR in [0, 255]. noise: half width of uniform noise in [0, 255], 0 = none; noise_seed:
     its own seed. erase_xyxy: (4,) whole pixels of the output, empty = nothing; erase_bgr: (3,).
     """
 
@@ -55,8 +56,8 @@ def disturb_boxes(
 ) -> np.ndarray:
     """Move and scale boxes (N, 4) as an imperfect detector does: (N, 4) float32.
 
-    The centre moves by a normal error of shift_frac box sides, each side is scaled by exp(normal error of
-    scale_frac); errors beyond two standard deviations are cut to two.
+    The centre moves by a normal error of shift_frac box sides, each side is scaled by exp(normal
+    error of scale_frac); errors beyond two standard deviations are cut to two.
     """
     low, extent = xyxy[:, :2].astype(np.float64), (xyxy[:, 2:] - xyxy[:, :2]).astype(np.float64)
     error = np.clip(generator.standard_normal((len(xyxy), 4)), -2, 2)
@@ -70,8 +71,9 @@ def region_matrix(
 ) -> np.ndarray:
     """Return the (2, 3) map that turns a region (4,) of a crop into a picture of size_px pixels.
 
-    The region is turned about its centre by angle_deg (clockwise as seen) and mirrored left to right. Pixel
-    centres are at half integers as in cv2.resize, although warpAffine puts them at integers.
+    The region is turned about its centre by angle_deg (clockwise as seen) and mirrored left to
+    right. Pixel centres are at half integers as in cv2.resize, although warpAffine puts them at
+    integers.
     """
     centre = (region[:2] + region[2:]) / 2
     scale = size_px / (region[2:] - region[:2])
@@ -83,7 +85,7 @@ def region_matrix(
 
 
 def warp_crop(image: np.ndarray, matrix: np.ndarray, *, size_px: int) -> np.ndarray:
-    """Resample a crop (S, S, 3) bilinearly to (size_px, size_px, 3); beyond its border it is mirrored."""
+    """Resample a crop (S, S, 3) bilinearly to (size_px, size_px, 3), mirrored at its border."""
     return cv2.warpAffine(
         image,
         matrix,
@@ -141,9 +143,9 @@ def apply_change(image: np.ndarray, change: Change, *, size_px: int) -> np.ndarr
 def colour_matrix(
     *, gain: float, contrast: float, saturation: float, channel_gains: np.ndarray
 ) -> np.ndarray:
-    """Return the (3, 4) map of BGR pixels in [0, 255]: saturation, channel gains (3,), contrast, gain.
+    """Return the (3, 4) map of BGR pixels: saturation, channel gains (3,), contrast, gain.
 
-    1 leaves each as it is. Contrast scales about middle grey; saturation about the pixel's luma.
+    Pixels are in [0, 255]; 1 leaves each as it is. Contrast scales about middle grey; saturation about the pixel's luma.
     """
     colour = saturation * np.eye(3) + (1 - saturation) * LUMA_BGR[None, :]
     colour = gain * contrast * channel_gains[:, None] * colour
@@ -162,7 +164,7 @@ def _draw_lowres(
 def _draw_noise(
     num: int, generator: np.random.Generator, config: GestureAugmentConfig
 ) -> np.ndarray:
-    """Draw the half widths (num,) of uniform noise, whose standard deviation is half width / sqrt(3)."""
+    """Draw half widths (num,) of uniform noise: sqrt(3) standard deviations."""
     half_width = 255 * np.sqrt(3) * generator.uniform(0, config.noise_max, num)
     return np.where(generator.random(num) < config.noise_probability, half_width, 0)
 
@@ -182,7 +184,7 @@ def _draw_colours(
 def _draw_rectangles(
     num: int, generator: np.random.Generator, config: GestureAugmentConfig, *, size_px: int
 ) -> np.ndarray:
-    """Draw rectangles (num, 4) of whole pixels inside the picture; empty ones where nothing is erased."""
+    """Draw rectangles (num, 4) of whole pixels; empty ones where nothing is erased."""
     longest = max(ERASE_MIN_FRAC, config.erase_max_frac)
     sides = generator.uniform(ERASE_MIN_FRAC, longest, (num, 2)) * size_px
     corner = generator.uniform(0, 1, (num, 2)) * (size_px - sides)

@@ -5,7 +5,10 @@ The defaults are conf/gesture/open.yaml. Field names of `roi` are those of deplo
 
 from dataclasses import dataclass, field
 
-# The order is GestureNet's (NGC model card; labels_gesturenet.txt of NVIDIA's demo): it is the model's output order.
+from stages.datasets.render.config import RenderConfig
+
+# The order is GestureNet's (NGC model card; labels_gesturenet.txt of NVIDIA's demo): it is the
+# model's output order.
 GESTURES = ("thumbs_up", "fist", "stop", "ok", "two", "random")
 INPUT_WH = (160, 160)
 
@@ -31,8 +34,8 @@ def require_range(name: str, value: float, low: float, high: float) -> None:
 class RoiConfig:
     """How a tight hand box becomes the classifier's region (deploy.core.roi.RoiRule).
 
-    mode: "ratio" of the box or a margin in "pixels" of the frame. square: the longer side for both.
-    border: what happens at the frame's border.
+    mode: "ratio" of the box or a margin in "pixels" of the frame. square: the longer side for
+    both. border: what happens at the frame's border.
     """
 
     mode: str = "ratio"
@@ -54,12 +57,12 @@ class RoiConfig:
 class GestureAugmentConfig:
     """Random changes of one training crop.
 
-    The box is disturbed as a detector would, before the region rule: box_shift_frac and box_scale_frac are
-    standard deviations, in box sides and in log scale, cut at two of them. rotate_max_deg: uniform, to
-    either side. lowres_min_px: the smallest side to which a crop is shrunk and enlarged again.
-    gain_max, contrast_max, saturation_max and channel_gain_max: fractions, to either side; noise_max:
-    standard deviation in [0, 1] pixel values; erase_max_frac: longest side of the erased rectangle
-    in crop sides.
+    The box is disturbed as a detector would, before the region rule: box_shift_frac and
+    box_scale_frac are standard deviations, in box sides and in log scale, cut at two of them.
+    rotate_max_deg: uniform, to either side. lowres_min_px: the smallest side to which a crop is
+    shrunk and enlarged again. gain_max, contrast_max, saturation_max and channel_gain_max:
+    fractions, to either side; noise_max: standard deviation in [0, 1] pixel values;
+    erase_max_frac: longest side of the erased rectangle in crop sides.
     """
 
     enabled: bool = True
@@ -93,49 +96,38 @@ class GestureAugmentConfig:
 
 
 @dataclass(frozen=True)
-class FallbackConfig:
-    """Training crops drawn by the stage itself where the dataset labels no gestures.
-
-    num_videos, frames_per_video: how much is drawn for train, val and test together.
-    """
-
-    num_videos: int = 60
-    frames_per_video: int = 20
-
-    def __post_init__(self) -> None:
-        require_range("gesture.fallback.num_videos", self.num_videos, 5, 100_000)
-        require_range("gesture.fallback.frames_per_video", self.frames_per_video, 1, 100_000)
-
-
-@dataclass(frozen=True)
 class GestureConfig:
     """The `gesture` section.
 
     model: "open" trains the classifier of stages/gesturenet/model.py. width: channels after its
-    stem. epochs: passes over as many crops as there are, classes in equal shares. resolutions: side in
-    pixels of the training crops, each for an equal share of the epochs, the last one the
+    stem. epochs: passes over as many crops as there are, classes in equal shares. resolutions:
+    side in pixels of the training crops, each for an equal share of the epochs, the last one the
     network's own. ema_decay: decay per step of the averaged weights. num_calibration: crops from
-    which the INT8 ranges come. seed decides everything random. accelerator, precision: Lightning
-    Fabric's words; "auto" decides by the machine.
+    which the INT8 ranges come. context_ratio, context_px: how much of the frame around the box a
+    training crop keeps for disturbed boxes and rotation, and its side in memory. fallback: what is
+    drawn for training where the dataset labels no gestures. seed decides everything random.
+    accelerator, precision: Lightning Fabric's words; "auto" decides by the machine.
     """
 
     model: str = "open"
     width: int = 16
     epochs: int = 15
-    batch_size: int = 64
-    resolutions: list[int] = field(default_factory=lambda: [96, 128, 160])
-    learning_rate: float = 3.0e-3
-    weight_decay: float = 0.05
+    batch_size: int = 32
+    resolutions: list[int] = field(default_factory=lambda: [160])
+    learning_rate: float = 0.015
+    weight_decay: float = 0.1
     warmup_frac: float = 0.1
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.05
     ema_decay: float = 0.99
     num_calibration: int = 256
+    context_ratio: float = 2.0
+    context_px: int = 192
     seed: int = 42
     accelerator: str = "auto"
     precision: str = "auto"
     roi: RoiConfig = field(default_factory=RoiConfig)
     augment: GestureAugmentConfig = field(default_factory=GestureAugmentConfig)
-    fallback: FallbackConfig = field(default_factory=FallbackConfig)
+    fallback: RenderConfig = field(default_factory=RenderConfig)
 
     def __post_init__(self) -> None:
         require_choice("gesture.model", self.model, MODELS)
@@ -148,8 +140,11 @@ class GestureConfig:
         require_range("gesture.warmup_frac", self.warmup_frac, 0.0, 0.9)
         require_range("gesture.label_smoothing", self.label_smoothing, 0.0, 0.9)
         require_range("gesture.ema_decay", self.ema_decay, 0.0, 0.999999)
+        require_range("gesture.context_ratio", self.context_ratio, 1.0, 8.0)
+        require_range("gesture.context_px", self.context_px, 32, 1024)
         require_range("gesture.num_calibration", self.num_calibration, 1, 1_000_000)
         if not self.resolutions or any(side % 32 or side < 32 for side in self.resolutions):
             raise ValueError(
-                f"gesture.resolutions is {list(self.resolutions)}; expected multiples of 32 in pixels, e.g. [96, 160]"
+                f"gesture.resolutions is {list(self.resolutions)}; expected multiples of 32 in "
+                "pixels, e.g. [96, 160]"
             )

@@ -1,10 +1,10 @@
-"""Labelled crops of hands in memory: what training and measuring read, wherever the crops come from.
+"""Labelled crops of hands in memory: what training and measuring read.
 
-`load_labelled_crops` cuts them out of a converted dataset: images/<stem>.<suffix>, labels/<stem>.txt (KITTI) and
-gestures.csv (header `stem,row,gesture`; row = line of the label file, from 0).
+`load_labelled_crops` cuts them out of a converted dataset (stages.datasets.convert): images, KITTI
+labels and gestures.csv.
 """
 
-import csv
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +16,11 @@ import numpy as np
 
 from deploy.core.kitti import read_labels
 from deploy.core.roi import RoiRule, crop_regions, expand_boxes
+from stages.datasets.index import GestureRow, find_image, read_gestures
 from stages.gesturenet.config import GESTURES
 from stages.gesturenet.errors import GestureError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+LOGGER = logging.getLogger(__name__)
 
 
 class Crops(NamedTuple):
@@ -35,51 +36,40 @@ class Crops(NamedTuple):
     names: tuple[str, ...]
 
 
-class LabelledHand(NamedTuple):
-    """One row of gestures.csv: `row` is a line of the label file, from 0."""
-
-    stem: str
-    row: int
-    gesture: str
-
-
-def read_gestures(path: Path) -> list[LabelledHand]:
-    """Read gestures.csv; a file with its header alone gives an empty list.
-
-    Raises: GestureError for another header, an unknown gesture or a row that is no count.
-    """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if header != ["stem", "row", "gesture"]:
-            raise GestureError(
-                f"{path} starts with {','.join(header)!r}, expected 'stem,row,gesture'; "
-                "run the convert stage again"
-            )
-        return [_parse_row(values, f"{path}, line {reader.line_num}") for values in reader]
-
-
 def load_labelled_crops(
     kitti_dir: Path, stems: Iterable[str], *, rule: RoiRule, size_px: int
 ) -> Crops:
     """Cut the region of every labelled hand of the given frames, ordered by stem and row.
 
     rule: how a tight box becomes a region; size_px: side S of the crops. Frames are decoded on all
-    cores. No labelled hand gives N = 0.
-    Raises: GestureError for a missing or unreadable picture or a row outside its label file.
+    cores. No labelled hand gives N = 0. Raises: DatasetError for a missing table or picture;
+    GestureError for an unreadable picture, an unknown gesture or a row outside its label file.
     """
     wanted = set(stems)
-    rows: dict[str, list[LabelledHand]] = {}
+    hands: dict[str, list[GestureRow]] = {}
     for hand in sorted(read_gestures(kitti_dir / "gestures.csv")):
         if hand.stem in wanted:
-            rows.setdefault(hand.stem, []).append(hand)
-    files = _images_by_stem(kitti_dir / "images")
+            hands.setdefault(hand.stem, []).append(hand)
 
-    def cut(hands: list[LabelledHand]) -> Crops:
-        return _cut_frame(hands, kitti_dir, files, rule=rule, size_px=size_px)
+    def cut(frame_hands: list[GestureRow]) -> Crops:
+        return _cut_frame(frame_hands, kitti_dir, rule=rule, size_px=size_px)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return concatenate_crops([_empty(size_px), *pool.map(cut, rows.values())])
+        return concatenate_crops([_empty(size_px), *pool.map(cut, hands.values())])
+
+
+def check_classes(crops: Crops) -> None:
+    """Warn of gestures without a crop. Raises GestureError when fewer than two are there."""
+    missing = [name for index, name in enumerate(GESTURES) if index not in crops.class_id]
+    if len(missing) > len(GESTURES) - 2:
+        raise GestureError(
+            f"the training frames have labelled crops of {len(GESTURES) - len(missing)} gestures, "
+            "expected at least 2; label more hands, or split the videos otherwise"
+        )
+    if missing:
+        LOGGER.warning(
+            "gesture: no training crop of %s, it will never be seen", ", ".join(missing)
+        )
 
 
 def concatenate_crops(parts: Sequence[Crops]) -> Crops:
@@ -101,61 +91,41 @@ def take_crops(crops: Crops, indices: np.ndarray) -> Crops:
 def boxes_in_regions(xyxy: np.ndarray, regions: np.ndarray, *, size_px: int) -> np.ndarray:
     """Move boxes (N, 4) from frame pixels to the pixels of square crops made of regions (N, 4).
 
-    Exact for regions with whole-pixel edges; crop_regions rounds others outwards by less than a pixel.
+    Exact for regions with whole-pixel edges; crop_regions rounds others outwards by less than a
+    pixel.
     """
     low, extent = regions[:, :2], regions[:, 2:] - regions[:, :2]
     corners = (xyxy.reshape(-1, 2, 2) - low[:, None]) / extent[:, None]  # (N, 2, 2)
     return (corners * size_px).reshape(-1, 4).astype(np.float32)
 
 
-def _parse_row(values: list[str], place: str) -> LabelledHand:
-    if len(values) != 3 or not values[1].isdigit():
-        raise GestureError(
-            f"{place}: {','.join(values)!r} is not 'stem,row,gesture' with a row from 0; "
-            "run the convert stage again"
-        )
-    stem, row, gesture = values
-    if gesture not in GESTURES:
-        raise GestureError(
-            f"{place}: gesture {gesture!r} is unknown, known: {', '.join(GESTURES)}; correct the label"
-        )
-    return LabelledHand(stem, int(row), gesture)
-
-
-def _images_by_stem(folder: Path) -> dict[str, Path]:
-    return {file.stem: file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES}
-
-
-def _cut_frame(
-    hands: list[LabelledHand],
-    kitti_dir: Path,
-    files: dict[str, Path],
-    *,
-    rule: RoiRule,
-    size_px: int,
-) -> Crops:
+def _cut_frame(hands: list[GestureRow], kitti_dir: Path, *, rule: RoiRule, size_px: int) -> Crops:
     stem = hands[0].stem
-    image = _read_image(files, stem, kitti_dir)
+    image = _read_image(find_image(kitti_dir, stem))
     boxes = _label_boxes(kitti_dir / "labels" / f"{stem}.txt", [hand.row for hand in hands])
     regions = expand_boxes(boxes, rule, image_wh=(image.shape[1], image.shape[0]))
     return Crops(
         crop_regions(image, regions, size_wh=(size_px, size_px)),
         boxes_in_regions(boxes, regions, size_px=size_px),
-        np.array([GESTURES.index(hand.gesture) for hand in hands], np.int64),
+        np.array([_class_id(hand) for hand in hands], np.int64),
         tuple(f"{stem}#{hand.row}" for hand in hands),
     )
 
 
-def _read_image(files: dict[str, Path], stem: str, kitti_dir: Path) -> np.ndarray:
-    if stem not in files:
+def _class_id(hand: GestureRow) -> int:
+    if hand.gesture not in GESTURES:
         raise GestureError(
-            f"{kitti_dir / 'images'} has no picture {stem!r}, which gestures.csv labels; "
-            "run the convert stage again"
+            f"gestures.csv: {hand.stem} row {hand.row} has the gesture {hand.gesture!r}, known: "
+            f"{', '.join(GESTURES)}; correct the label"
         )
-    image = cv2.imread(str(files[stem]), cv2.IMREAD_COLOR)
+    return GESTURES.index(hand.gesture)
+
+
+def _read_image(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise GestureError(
-            f"{files[stem]} cannot be decoded as a picture; download or convert it again"
+            f"{path} cannot be decoded as a picture; run the download and convert stages again"
         )
     return image
 
@@ -164,7 +134,7 @@ def _label_boxes(path: Path, rows: list[int]) -> np.ndarray:
     labels = read_labels(str(path))
     if max(rows) >= len(labels):
         raise GestureError(
-            f"{path} has {len(labels)} lines, but gestures.csv names line {max(rows)} (from 0); "
+            f"{path} has {len(labels)} lines, but gestures.csv names row {max(rows)} (from 0); "
             "run the convert stage again"
         )
     return np.array([labels[row].bbox for row in rows], np.float32)

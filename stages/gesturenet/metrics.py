@@ -1,16 +1,17 @@
-"""Figures of a classifier from its scores: confusion, precision, recall, calibration error, temperature.
+"""Figures of a classifier from its scores: confusion, precision, recall, calibration.
 
-Calibration: Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv 1706.04599): expected calibration
-error over equal confidence bins, and one temperature that divides the logits.
+Calibration: Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv 1706.04599):
+expected calibration error over equal confidence bins, and one temperature that divides the logits.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 NUM_BINS = 15
-# The temperature is looked for in [1 / 5, 5], by golden-section search on its logarithm. Without a bound a
-# validation set without a single error would ask for confidences of exactly 1.
+# The temperature is looked for in [1 / 5, 5], by golden-section search on its logarithm. Without a
+# bound a validation set without a single error would ask for confidences of exactly 1.
 LOG_TEMPERATURE_MAX = float(np.log(5.0))
 SEARCH_STEPS = 60
 GOLDEN = (5**0.5 - 1) / 2
@@ -64,10 +65,36 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / len(class_id))
 
 
+def summarise(
+    class_id: np.ndarray, probabilities: np.ndarray, *, names: Sequence[str]
+) -> dict[str, object]:
+    """Return accuracy, ece and num_crops, and precision and recall per class, for a JSON file.
+
+    class_id: (N,), the actual classes; probabilities: (N, C); names: of the C classes. accuracy is
+    0 when N is 0.
+    """
+    confusion = confusion_matrix(class_id, probabilities.argmax(axis=1), num_classes=len(names))
+    figures = class_figures(confusion)
+    per_class = {
+        name: {
+            "num_crops": int(confusion[index].sum()),
+            "precision": float(figures.precision[index]),
+            "recall": float(figures.recall[index]),
+        }
+        for index, name in enumerate(names)
+    }
+    return {
+        "accuracy": accuracy(confusion),
+        "ece": expected_calibration_error(probabilities, class_id),
+        "num_crops": len(class_id),
+        "per_class": per_class,
+    }
+
+
 def negative_log_likelihood(
     logits: np.ndarray, class_id: np.ndarray, *, temperature: float = 1.0
 ) -> float:
-    """Return the mean negative log probability of the actual classes (N,) under logits (N, C); N > 0."""
+    """Return the mean -log probability of the actual classes (N,) under logits (N, C); N > 0."""
     scaled = np.asarray(logits, np.float64) / temperature
     scaled = scaled - scaled.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(scaled).sum(axis=1))
@@ -75,10 +102,10 @@ def negative_log_likelihood(
 
 
 def fit_temperature(logits: np.ndarray, class_id: np.ndarray) -> float:
-    """Return the temperature with the least negative log-likelihood on logits (N, C); 1 when N is 0.
+    """Return the temperature that makes logits (N, C) most likely; 1 when N is 0.
 
-    The likelihood has one minimum in it (its negative is convex in 1 / temperature), so golden-section search
-    finds it. Perfect predictions end at the lower bound 1 / 5.
+    The likelihood has one minimum in it (its negative is convex in 1 / temperature), so
+    golden-section search finds it. Perfect predictions end at the lower bound 1 / 5.
     """
     if len(class_id) == 0:
         return 1.0

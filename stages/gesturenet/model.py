@@ -1,8 +1,9 @@
 """The open gesture classifier: a small residual network with GestureNet's tensors.
 
-`input_1` (N, 3, 160, 160) RGB in [0, 1] -> `activation_18` (N, 6), softmax. A stem of stride 4 and three residual
-blocks of stride 2 (He et al. 2015, arXiv 1512.03385, basic block) leave 5 x 5 cells. It has about a 45th of
-the multiply-accumulates of GestureNet's ResNet18, since it runs once per hand and frame on a CPU.
+`input_1` (N, 3, 160, 160) RGB in [0, 1] -> `activation_18` (N, 6), softmax. A stem of stride 4 and
+three residual blocks of stride 2 (He et al. 2015, arXiv 1512.03385, basic block) leave 5 x 5
+cells. It has about a 45th of the multiply-accumulates of GestureNet's ResNet18, since it runs once
+per hand and frame on a CPU.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ STEM_STRIDE = 4
 
 @dataclass(frozen=True)
 class Architecture:
-    """What rebuilds the network: channels after the stem (the blocks have 2, 4 and 8 times as many)."""
+    """What rebuilds the network: channels after the stem; the blocks have 2, 4 and 8 times more."""
 
     width: int = 16
     num_classes: int = 6
@@ -50,8 +51,8 @@ class ResidualBlock(nn.Module):
 class GestureClassifier(nn.Module):
     """images (B, 3, H, W) float RGB in [0, 1] -> calibrated probabilities (B, num_classes).
 
-    H and W are multiples of 32; the exported network has 160. `logits` is what training sees.
-    The buffer `temperature` divides the logits before the softmax (Guo et al. 2017, arXiv 1706.04599).
+    H and W are multiples of 32; the exported network has 160. `logits` is what training sees. The
+    buffer `temperature` divides the logits before the softmax (Guo et al. 2017, arXiv 1706.04599).
     """
 
     temperature: torch.Tensor
@@ -60,7 +61,8 @@ class GestureClassifier(nn.Module):
         super().__init__()
         self.architecture = architecture
         width = architecture.width
-        # Padding 1 with kernel 6 and stride 4 gives exactly H / 4, so that no border pixel is dropped.
+        # Padding 1 with kernel 6 and stride 4 gives exactly H / 4, so that no border pixel is
+        # dropped.
         self.conv_stem = nn.Conv2d(
             3, width, STEM_KERNEL, stride=STEM_STRIDE, padding=1, bias=False
         )
@@ -89,7 +91,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, input_wh: tuple[int, int]) -> int:
-    """Count the multiply-accumulates of all convolutions and linear layers for one picture of input_wh pixels."""
+    """Count the multiply-accumulates of convolutions and linear layers for one picture."""
     total = 0
 
     def add(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
@@ -114,7 +116,8 @@ def count_macs(model: nn.Module, input_wh: tuple[int, int]) -> int:
 def fold_batch_norm(model: GestureClassifier) -> GestureClassifier:
     """Return an inference copy with every batch normalisation folded into its convolution.
 
-    The outputs are equal up to float32 rounding. INT8 ranges are then those of the weights that really run.
+    The outputs are equal up to float32 rounding. INT8 ranges are then those of the weights that
+    really run.
     """
     folded = GestureClassifier(model.architecture)
     folded.load_state_dict(model.state_dict())

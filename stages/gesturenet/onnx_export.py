@@ -1,10 +1,11 @@
-"""Writes the model folder: gesture.onnx (FP32), gesture_qdq.onnx (INT8 Q/DQ), model.pt and model.json.
+"""Writes the model folder: gesture.onnx, gesture_qdq.onnx (INT8), model.pt and model.json.
 
-FP32 is opset 11, which TensorRT 7.1 reads; Q/DQ with per-channel weights needs opset 13. The INT8 model is made by
-nvidia-modelopt's post-training quantization: symmetric signed, per-channel weights, per-tensor activations whose
-ranges are the extremes over calibration crops; the residual input of each addition is quantized too, so that
-a runtime can fuse the addition; the last linear layer stays in float. Each file is run by ONNX Runtime and
-compared with PyTorch before it counts as written.
+FP32 is opset 11, which TensorRT 7.1 reads; Q/DQ with per-channel weights needs opset 13. The INT8
+model is made by nvidia-modelopt's post-training quantization: symmetric signed, per-channel
+weights, per-tensor activations whose ranges are the extremes over calibration crops; the residual
+input of each addition is quantized too, so that a runtime can fuse the addition; the last linear
+layer stays in float. Each file is run by ONNX Runtime and compared with PyTorch before it counts
+as written.
 """
 
 import logging
@@ -32,8 +33,9 @@ OUTPUT_NAME = "activation_18"
 FILES = {"fp32": "gesture.onnx", "qdq": "gesture_qdq.onnx", "torch": "model.pt"}
 OPSET = {"fp32": 11, "qdq": 13}
 
-# Largest difference of a probability between PyTorch and ONNX Runtime on the same crops. FP32 differs by the order
-# of summation alone. In INT8 such a difference can move a value over a rounding edge, by one of 255 steps.
+# Largest difference of a probability between PyTorch and ONNX Runtime on the same crops. FP32
+# differs by the order of summation alone. In INT8 such a difference can move a value over a
+# rounding edge, by one of 255 steps.
 TOLERANCE = {"fp32": 1.0e-4, "qdq": 5.0e-2}
 RUN_BATCH = 64
 NUM_PARITY = 64
@@ -44,7 +46,10 @@ QUANTIZATION = {
         {"quantizer_name": "*", "enable": False},
         {"quantizer_name": "*weight_quantizer", "cfg": {"num_bits": 8, "axis": 0}},
         {"quantizer_name": "*input_quantizer", "cfg": {"num_bits": 8, "axis": None}},
-        {"quantizer_name": "*conv_shortcut.output_quantizer", "cfg": {"num_bits": 8, "axis": None}},
+        {
+            "quantizer_name": "*conv_shortcut.output_quantizer",
+            "cfg": {"num_bits": 8, "axis": None},
+        },
         {"quantizer_name": "pool*", "enable": False},
         {"quantizer_name": "classifier*", "enable": False},
     ],
@@ -53,7 +58,7 @@ QUANTIZATION = {
 
 
 class ExportReport(NamedTuple):
-    """Largest differences of a probability between PyTorch and ONNX Runtime, by role (fp32, qdq)."""
+    """Largest differences of a probability between PyTorch and ONNX Runtime, by role."""
 
     difference: dict[str, float]
 
@@ -63,8 +68,8 @@ def export_model(
 ) -> ExportReport:
     """Write the four files of a classifier into an empty folder; equal inputs give equal bytes.
 
-    calibration: (N, 3, 160, 160) float32 RGB in [0, 1], N > 0: training crops as the runtime cuts them.
-    Raises: GestureError when ONNX Runtime does not reproduce PyTorch within TOLERANCE.
+    calibration: (N, 3, 160, 160) float32 RGB in [0, 1], N > 0: training crops as the runtime cuts
+    them. Raises: GestureError when ONNX Runtime does not reproduce PyTorch within TOLERANCE.
     """
     folded = fold_batch_norm(model.cpu())
     networks: dict[str, nn.Module] = {
@@ -82,9 +87,9 @@ def export_model(
 
 
 def quantize(folded: GestureClassifier, calibration: torch.Tensor) -> nn.Module:
-    """Return the network with INT8 quantizers whose ranges come from the calibration crops (N, 3, H, W).
+    """Return the network with INT8 quantizers whose ranges come from calibration crops.
 
-    folded: a network without batch normalisation; it is changed in place.
+    calibration: (N, 3, H, W) in [0, 1]. folded: a network without batch normalisation; it is changed in place.
     """
     mtq = _modelopt()
 
@@ -94,9 +99,11 @@ def quantize(folded: GestureClassifier, calibration: torch.Tensor) -> nn.Module:
                 network(images)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # modelopt 0.47 warns about optional packages that are not needed
+        warnings.simplefilter(
+            "ignore"
+        )  # modelopt 0.47 warns about optional packages that are not needed
         quantized = mtq.quantize(folded, QUANTIZATION, run)
-    return quantized.eval()  # type: ignore[no-any-return]
+    return quantized.eval()
 
 
 def export_onnx(network: nn.Module, path: Path, *, opset: int) -> None:
@@ -125,9 +132,7 @@ def run_onnx(path: Path, images: np.ndarray) -> np.ndarray:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     parts = [
         session.run([OUTPUT_NAME], {INPUT_NAME: images[start : start + RUN_BATCH]})[0]
         for start in range(0, len(images), RUN_BATCH)
@@ -167,7 +172,8 @@ def load_model(path: Path) -> GestureClassifier:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise GestureError(
-            f"{path} is not a gesture classifier of this version ({reason}); run the gesture stage again"
+            f"{path} is no gesture classifier of this version ({reason}); "
+            "run the gesture stage again"
         ) from error
     return model.eval()
 
@@ -179,16 +185,15 @@ def _modelopt() -> Any:
     return mtq
 
 
-def _check_parity(
-    network: nn.Module, path: Path, images: torch.Tensor, *, role: str
-) -> float:
+def _check_parity(network: nn.Module, path: Path, images: torch.Tensor, *, role: str) -> float:
     images = images[:NUM_PARITY]
     with torch.no_grad():
         expected = network(images).numpy()
     difference = float(np.abs(run_onnx(path, images.numpy()) - expected).max())
     if not difference <= TOLERANCE[role]:
         raise GestureError(
-            f"{path.name}: a probability differs by {difference:.2g} between ONNX Runtime and PyTorch, "
-            f"expected at most {TOLERANCE[role]:g}; check the installed versions against constraints.txt"
+            f"{path.name}: a probability differs by {difference:.2g} between ONNX Runtime and "
+            f"PyTorch, expected at most {TOLERANCE[role]:g}; compare the installed versions with "
+            "constraints.txt"
         )
     return difference

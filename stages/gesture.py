@@ -1,0 +1,146 @@
+"""Stage `gesture`: the gesture classifier, trained on the hands whose gesture the dataset labels.
+
+Run: dvc repro gesture, or python -m stages.gesture gesture.epochs=2 --out DIR (about 40 s on 2
+CPU cores). A killed run goes on after its last whole epoch. A dataset without gesture labels
+(EgoHands) gets a classifier that is trained on drawn hands. Writes models/gesture, the folder
+results/gesture and results/gesture.json, whose figures are of the exported files in ONNX Runtime.
+"""
+
+import csv
+import dataclasses
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deploy.core.roi import RoiRule
+from stages._stage import Stage, Summary, main
+from stages.datasets.index import read_gestures, read_stems
+from stages.gesturenet.calibration import calibrate_temperature
+from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
+from stages.gesturenet.crops import Crops, check_classes, load_labelled_crops
+from stages.gesturenet.fallback import LabelledFrames, draw_frames
+from stages.gesturenet.figures import save_confusion, save_samples
+from stages.gesturenet.metrics import accuracy, confusion_matrix, summarise
+from stages.gesturenet.model import count_macs, count_parameters
+from stages.gesturenet.onnx_export import FILES, export_model, run_onnx
+from stages.gesturenet.training import Row, crops_to_tensor, fit, plain_crops
+
+LOGGER = logging.getLogger(__name__)
+KITTI = Path("data/kitti")
+SPLIT = Path("data/split")
+MODEL = Path("models/gesture")
+RESULTS = Path("results/gesture")
+
+
+def run(stage: Stage) -> Summary:
+    """Train, calibrate, export and measure the classifier."""
+    config = stage.section(GestureConfig)
+    rule = RoiRule(**dataclasses.asdict(config.roi))
+    frames, trained_on = _labelled_frames(stage, config)
+    crops = load_sides(frames, config, rule)
+
+    def log(row: Row) -> None:
+        numbers = {f"gesture/{key}": value for key, value in row.items() if key != "epoch"}
+        stage.tracker.log_metrics(numbers, step=int(row["epoch"]))
+
+    result = fit(
+        crops["train"], crops["val"], config, rule=rule, work_dir=stage.work_dir(), log=log
+    )
+    temperature = calibrate_temperature(result.model, crops["val"])
+    plain = plain_crops(crops["train"], num=config.num_calibration, rule=rule)
+    with stage.writing(MODEL) as folder:
+        exported = export_model(
+            folder, result.model, calibration=crops_to_tensor(plain), rule=rule
+        )
+        tensor = crops_to_tensor(crops["test"].images).numpy()
+        scores = {role: run_onnx(folder / FILES[role], tensor) for role in ("fp32", "qdq")}
+    metrics = measure(crops["test"].class_id, scores)
+    _write_results(stage, crops["test"], scores["fp32"], result.history)
+    stage.write_metrics(
+        {
+            **metrics,
+            "macs": count_macs(result.model, INPUT_WH),
+            "num_train_crops": len(crops["train"].names),
+            "params": count_parameters(result.model),
+            "parity": exported.difference,
+            "temperature": temperature,
+            "trained_on": trained_on,
+        }
+    )
+    stage.tracker.log_model(stage.out(MODEL) / FILES["fp32"], name="gesture-classifier")
+    return Summary(
+        {"crops": len(crops["train"].names), "accuracy": metrics["accuracy"]},  # type: ignore[dict-item]
+        stage.out(MODEL),
+    )
+
+
+def load_sides(frames: LabelledFrames, config: GestureConfig, rule: RoiRule) -> dict[str, Crops]:
+    """Cut the crops of train, with context around the region, and of val and test, without."""
+    context = rule._replace(mode="ratio", ratio=config.context_ratio, square=True, border="pad")
+    view = {"train": (context, config.context_px), "val": (rule, INPUT_WH[0])}
+    crops = {}
+    for side, stems in frames.stems.items():
+        side_rule, size_px = view.get(side, view["val"])
+        crops[side] = load_labelled_crops(frames.kitti_dir, stems, rule=side_rule, size_px=size_px)
+    check_classes(crops["train"])
+    return crops
+
+
+def measure(class_id: np.ndarray, scores: dict[str, np.ndarray]) -> dict[str, object]:
+    """Return the figures of results/gesture.json that compare scores (N, 6) with labels (N,)."""
+    answers = {role: one.argmax(axis=1) for role, one in scores.items()}
+    int8 = confusion_matrix(class_id, answers["qdq"], num_classes=len(GESTURES))
+    agreement = float((answers["fp32"] == answers["qdq"]).mean()) if len(class_id) else 1.0
+    if agreement < 0.99:
+        LOGGER.warning(
+            "gesture: INT8 agrees with FP32 on %.1f %% of the test crops only", 100 * agreement
+        )
+    return {
+        **summarise(class_id, scores["fp32"], names=GESTURES),
+        "accuracy_int8": accuracy(int8),
+        "int8_agreement": agreement,
+    }
+
+
+def _labelled_frames(stage: Stage, config: GestureConfig) -> tuple[LabelledFrames, str]:
+    """The dataset's frames and "dataset"; or drawn ones and "rendered" where it has no labels."""
+    kitti, split = stage.dep(KITTI), stage.dep(SPLIT)
+    stems = {side: read_stems(split / f"{side}.txt") for side in ("train", "val", "test")}
+    labelled = {row.stem for row in read_gestures(kitti / "gestures.csv")}
+    if labelled & set(stems["train"]):
+        return LabelledFrames(kitti, stems), "dataset"
+    LOGGER.info("gesture: the training frames have no gesture labels, drawing hands instead")
+    return draw_frames(config.fallback, stage.work_dir() / "drawn"), "rendered"
+
+
+def _write_results(
+    stage: Stage, test: Crops, probabilities: np.ndarray, history: Sequence[Row]
+) -> None:
+    answers = probabilities.argmax(axis=1)
+    with stage.writing(RESULTS) as folder:
+        pairs = [(GESTURES[a], GESTURES[p]) for a, p in zip(test.class_id, answers, strict=True)]
+        _write_table(folder / "confusion.csv", ("actual", "predicted"), pairs)
+        columns = tuple(history[0])
+        _write_table(folder / "history.csv", columns, [tuple(row.values()) for row in history])
+        confusion = confusion_matrix(test.class_id, answers, num_classes=len(GESTURES))
+        save_confusion(folder / "confusion.png", confusion)
+        save_samples(folder / "samples.jpg", test, probabilities)
+    for name in ("confusion.png", "samples.jpg"):
+        stage.tracker.log_figure(stage.out(RESULTS) / name)
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(
+            [round(value, 6) if isinstance(value, float) else value for value in row]
+            for row in rows
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main("gesture", run))
