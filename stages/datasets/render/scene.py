@@ -79,7 +79,7 @@ def build_scene(rng: np.random.Generator, split: str, config: RenderConfig) -> S
     light = random_light(rng)
     me, you = random_person(rng, split, config), random_person(rng, split, config)
     seated = rng.uniform() < config.person_frac
-    horizon = float(rng.uniform(0.42, 0.66) if seated else rng.uniform(0.2, 0.6))
+    horizon = float(rng.uniform(0.5, 0.68) if seated else rng.uniform(0.2, 0.6))
     canvas_hw = (height + 2 * MARGIN, width + 2 * MARGIN)
     room = draw_room(rng, canvas_hw, split, horizon=horizon)
     gain = np.clip(light.colour * 0.85 + light.ambient, 0.5, 1.25)
@@ -111,7 +111,7 @@ def _seat_inplace(
     height, width = picture.shape[:2]
     edge = int(height * horizon)
     table = picture[edge:].copy()
-    face = float(rng.uniform(0.24, 0.34)) * height
+    face = float(rng.uniform(0.21, 0.31)) * height
     centre = (float(rng.uniform(0.3, 0.7)) * width, edge - face * float(rng.uniform(1.25, 1.7)))
     head = draw_head(rng, you.skin, light, face)
     torso = draw_torso(centre, face, you.skin, you.sleeve, light, (width, height))

@@ -1,6 +1,6 @@
 """The script of a video: whose hands move where, turn how, and show which gesture when.
 
-A hand holds a pose for 5 to 9 frames, then changes to the next one in 2 to 4 frames. Its label is
+A hand holds a pose for 5 to 8 frames, then changes to the next one in 2 to 4 frames. Its label is
 decided
 from geometry: close to a gesture's own angles it is that gesture, far from all six it is `random`,
 in between it is None (ambiguous); so is a hand seen edge-on.
@@ -17,6 +17,7 @@ from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_sha
 FIELDS = ("myleft", "myright", "yourleft", "yourright")
 NEAR_DEG, FAR_DEG = 9.0, 20.0
 _EDGE_ON = 0.45
+_LIKE_FIST = ("pinch",)  # seen from the back
 # The middle of a hand lies this far from the wrist, in hand lengths; it is what the script moves.
 _MIDDLE = np.array([0.0, 0.45, 0.0], np.float32)
 
@@ -144,8 +145,9 @@ def _holds(
         gesture = deck.pop()
         pose = gesture
         if gesture == "random":
-            pose = RANDOM_POSES[int(rng.integers(len(RANDOM_POSES)))]
-        last = frame + int(rng.integers(5, 10))
+            names = [name for name in RANDOM_POSES if not (shows_back and name in _LIKE_FIST)]
+            pose = names[int(rng.integers(len(names)))]
+        last = frame + int(rng.integers(4, 8))
         angles = solve_pose(pose, shape, solved[pose] + rng.normal(0.0, 2.5, (5, 4)))
         holds.append(
             _Hold(pose, frame, last, angles, _turn(rng, pose, field, shows_back=shows_back))
@@ -156,7 +158,7 @@ def _holds(
 
 def _turn(rng: np.random.Generator, pose: str, field: str, *, shows_back: bool) -> np.ndarray:
     """Draw yaw, pitch and roll of a hold; a thumbs_up lies on its side, its thumb up."""
-    away = 12.0 if pose in ("ok", "pinch") else 17.0
+    away = 8.0 if pose in ("ok", "pinch") else 15.0
     yaw = float(np.clip(rng.normal(0.0, away), -2.1 * away, 2.1 * away))
     yaw += 180.0 if shows_back else 0.0
     pitch = float(np.clip(rng.normal(0.0, 13.0), -32.0, 32.0))
@@ -168,7 +170,7 @@ def _turn(rng: np.random.Generator, pose: str, field: str, *, shows_back: bool) 
         roll = 0.8 * roll + (90.0 if thumb_is_right else -90.0)
     if pose in ("ok", "pinch"):
         # The ring is seen as one only when the thumb's side is turned away from its edge.
-        yaw += 24.0 if field.endswith("right") else -24.0
+        yaw += 26.0 if field.endswith("right") else -26.0
     return np.array([yaw, pitch, roll], np.float32)
 
 

@@ -23,9 +23,11 @@ from stages.datasets.render.script import HandScript, HandState, wrist_of
 from stages.datasets.render.skeleton import pose_skeleton, rotation_matrix
 
 MIN_VISIBLE = 0.35  # a hand that shows less is taken out of the frame, arm and all
-MIN_VISIBLE_GESTURE = 0.7
+MIN_VISIBLE_GESTURE = 0.72
 MIN_HEIGHT_GESTURE = 0.09  # of the frame's height
 _EXPOSURE = 0.35  # of the time between two frames
+# Joints without which a gesture cannot be told: the tips of the fingers that make it.
+_TELLING = {"thumbs_up": (3, 4), "stop": (8, 12, 16), "ok": (4, 8, 12), "two": (8, 12)}
 
 
 class Hand(NamedTuple):
@@ -48,6 +50,7 @@ class _Actor(NamedTuple):
     script: HandScript
     state: HandState
     layers: tuple[Layer, ...]
+    joints: np.ndarray  # (21, 2) picture pixels
 
 
 def render_frames(scene: Scene, rng: np.random.Generator, config: RenderConfig) -> Iterator[Frame]:
@@ -110,7 +113,7 @@ def _stage_actor(
         scene.light,
         frame_wh=(config.image_wh[0], config.image_wh[1]),
     )
-    return _Actor(script, state, (*arm, drawn))
+    return _Actor(script, state, (*arm, drawn), hand.joints[:, :2])
 
 
 def _velocity(script: HandScript, index: int) -> tuple[float, float]:
@@ -175,7 +178,8 @@ def _centre(actor: _Actor, frame_hw: tuple[int, int]) -> _Actor:
     layer = actor.layers[-1]
     middle = [layer.origin[axis] + layer.alpha.shape[1 - axis] // 2 for axis in (0, 1)]
     shift = (frame_hw[1] // 2 - middle[0], frame_hw[0] // 2 - middle[1])
-    return actor._replace(layers=tuple(move_layer(layer, shift) for layer in actor.layers))
+    layers = tuple(move_layer(layer, shift) for layer in actor.layers)
+    return actor._replace(layers=layers, joints=actor.joints + np.array(shift))
 
 
 def _owners(actors: list[_Actor], covers: list[Layer], frame_hw: tuple[int, int]) -> np.ndarray:
@@ -232,4 +236,15 @@ def _label(actor: _Actor, owner: np.ndarray, number: int, config: RenderConfig) 
     gesture = actor.state.label
     if visible < MIN_VISIBLE_GESTURE or share < MIN_HEIGHT_GESTURE:
         gesture = None
+    if gesture is not None and not _shows(actor, owner, number, _TELLING.get(gesture, ())):
+        gesture = None
     return Hand(actor.script.field, outline, gesture, visible)
+
+
+def _shows(actor: _Actor, owner: np.ndarray, number: int, joints: tuple[int, ...]) -> bool:
+    """Whether the hand's own pixels are seen at every one of these joints."""
+    height, width = owner.shape
+    for x, y in np.floor(actor.joints[list(joints)]).astype(int):
+        if not (0 <= x < width and 0 <= y < height and owner[y, x] == number):
+            return False
+    return True
