@@ -9,10 +9,10 @@ class RenderConfig:
 
     seed: int = 0
     image_wh: list[int] = field(default_factory=lambda: [960, 540])
-    train_videos: int = 34
+    train_videos: int = 40
     val_videos: int = 6
     test_videos: int = 8
-    frames_per_video: int = 30
+    frames_per_video: int = 24
     min_hand_height: float = 0.05
     max_hand_height: float = 0.45
     person_frac: float = 0.6  # videos with a partner (face, torso) opposite
