@@ -74,6 +74,7 @@ class Pipeline:
     def process(self, frame: Frame) -> Result:
         """Take in the next frame; return its hands and what began, holds, ended or was lost."""
         self._frame = frame
+        self.latency.add("decode", frame.decode_ms)
         detections = detect_hands(self._detector, frame.image, self.latency)
         with self.latency.measure("track"):
             update = self._tracker.update(detections, time_s=frame.time_s)
@@ -88,7 +89,9 @@ class Pipeline:
                 found = self._smoother.update(track, row, time_s=frame.time_s)
                 changes += [(track, change) for change in found]
         hands = self._hands(detections, tracks, regions)
-        return Result(hands, [self._event(frame, change, hands) for change in changes])
+        events = [self._event(frame, change, hands) for change in changes]
+        self.latency.add("total", _since_ms(frame))
+        return Result(hands, events)
 
     def finish(self) -> List[GestureEvent]:
         """End all tracks, because the source has ended; return what closes their gestures."""
@@ -123,7 +126,7 @@ class Pipeline:
         self, frame: Frame, tracked: Tuple[int, Change], hands: Sequence[Hand]
     ) -> GestureEvent:
         track, change = tracked
-        latency_ms = (time.perf_counter() - frame.arrived_s) * 1e3
+        latency_ms = _since_ms(frame)
         image_wh = _image_wh(frame.image)
         if change.phase is Phase.LOST:
             return lost_event(
@@ -194,6 +197,11 @@ def _check_kind(model: Any, kind: str) -> None:
 
 def _idle_indices(classes: Sequence[str]) -> List[int]:
     return [index for index, name in enumerate(classes) if name in IDLE_CLASSES]
+
+
+def _since_ms(frame: Frame) -> float:
+    """Milliseconds since a frame arrived, its wait for earlier frames included."""
+    return (time.perf_counter() - frame.arrived_s) * 1e3
 
 
 def _image_wh(image: np.ndarray) -> Tuple[int, int]:

@@ -52,13 +52,14 @@ class Frame(NamedTuple):
     """One picture of a source.
 
     image: (H, W, 3) uint8 BGR, nobody writes into it; number: from 0; time_s: see the module;
-    arrived_s: time.perf_counter() when it was decoded.
+    arrived_s: time.perf_counter() when it was decoded, which took decode_ms.
     """
 
     image: np.ndarray
     number: int
     time_s: float
     arrived_s: float
+    decode_ms: float = 0.0
 
 
 class VideoSource:
@@ -73,22 +74,27 @@ class VideoSource:
         if not self._capture.isOpened():
             raise DeployError(f"{uri}: OpenCV {cv2.__version__} cannot open it; {_hint(kind)}")
         self.fps = fps or _sane_fps(self._capture.get(cv2.CAP_PROP_FPS), uri)
+        self._reading = threading.Lock()
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames in order. Raises DeployError when none comes, or a live source ends."""
-        index = 0
+        number = 0
         while True:
-            is_read, image = self._capture.read()
+            started = time.perf_counter()
+            with self._reading:
+                is_read, image = self._capture.read()
             if not is_read:
                 break
-            time_s = time.time() if self.is_live else index / self.fps
-            yield Frame(image, index, time_s, time.perf_counter())
-            index += 1
-        self._check_end(index)
+            time_s = time.time() if self.is_live else number / self.fps
+            yield _frame(image, number, time_s, started)
+            number += 1
+        self._check_end(number)
 
     def close(self) -> None:
-        """Free the device or file."""
-        self._capture.release()
+        """Free the device or file, unless a thread hangs in it: releasing it then crashes."""
+        if self._reading.acquire(timeout=JOIN_TIMEOUT_S):
+            self._capture.release()
+            self._reading.release()
 
     def _check_end(self, num_frames: int) -> None:
         if self.is_live:
@@ -118,11 +124,12 @@ class FolderSource:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames in order. Raises DeployError that names an image it cannot read."""
-        for index, path in enumerate(self._paths):
+        for number, path in enumerate(self._paths):
+            started = time.perf_counter()
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is None:
                 raise DeployError(f"{path}: cannot be read as an image; remove or replace it")
-            yield Frame(image, index, index / self.fps, time.perf_counter())
+            yield _frame(image, number, number / self.fps, started)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -210,6 +217,11 @@ def _pump(source: Source, channel: Channel) -> None:
         channel.finish(error)
     else:
         channel.finish()
+
+
+def _frame(image: np.ndarray, number: int, time_s: float, started_s: float) -> Frame:
+    arrived_s = time.perf_counter()
+    return Frame(image, number, time_s, arrived_s, (arrived_s - started_s) * 1e3)
 
 
 def _sane_fps(fps: float, uri: str) -> float:

@@ -124,8 +124,18 @@ def test_statistics_hold_every_step(tmp_path, clip, models):
     assert document["events"] == len(STORY)
     assert document["fps"] > 0
     assert set(document["engines"]) == {"detector", "gesture"}
-    steps = {"preprocess", "detect", "cluster", "track", "crop", "classify", "draw", "write"}
-    assert set(document["latency"]) == steps
+    assert set(document["latency"]) == {
+        "decode",
+        "preprocess",
+        "detect",
+        "cluster",
+        "track",
+        "crop",
+        "classify",
+        "total",
+        "draw",
+        "write",
+    }
     assert set(document["latency"]["detect"]) == {"p50_ms", "p90_ms", "p99_ms", "samples"}
 
 
