@@ -195,6 +195,11 @@ def warp_images(images: torch.Tensor, spatial: torch.Tensor) -> torch.Tensor:
     inverse = torch.linalg.inv(spatial)
     if images.device.type == "cpu":
         return _warp_on_cpu(images, inverse)
+    return warp_by_grid(images, inverse)
+
+
+def warp_by_grid(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+    """Warp by new-to-old matrices (B, 3, 3) on any device; float32 (B, H, W, 3)."""
     height, width = images.shape[1:3]
     # affine_grid works in coordinates from -1 to 1 over the picture.
     to_pixels = torch.tensor([[width / 2, 0, width / 2], [0, height / 2, height / 2], [0, 0, 1]])
@@ -207,8 +212,11 @@ def warp_images(images: torch.Tensor, spatial: torch.Tensor) -> torch.Tensor:
 def change_colours(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     """Map pixels (B, H, W, 3) in [0, 255] by colour (B, 4, 3) and clip them to [0, 1].
 
-    Returns (B, 3, H, W) float32 in channels-last memory order.
+    Returns (B, 3, H, W) float32 in channels-last memory order; on the CPU, where OpenCV is three
+    times faster than a matrix product, values are rounded to whole 1 / 255.
     """
+    if images.device.type == "cpu":
+        return to_input(_change_colours_on_cpu(images, colour))
     num_images, height, width = images.shape[:3]
     pixels = images.reshape(num_images, height * width, 3).float()
     changed = torch.baddbmm(colour[:, 3:], pixels, colour[:, :3] / 255.0).clamp_(0.0, 1.0)
@@ -232,7 +240,17 @@ def _warp_on_cpu(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     pictures = images.numpy()
     size_wh = (pictures.shape[2], pictures.shape[1])
-    warped = np.empty_like(pictures)
+    warped = np.empty(pictures.shape, np.uint8)
     for index, matrix in enumerate(matrices):
         cv2.warpAffine(pictures[index], matrix, size_wh, dst=warped[index], flags=flags)
     return torch.from_numpy(warped)
+
+
+def _change_colours_on_cpu(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    rows = torch.cat([colour[:, :3], 255.0 * colour[:, 3:]], dim=1)
+    matrices = rows.transpose(1, 2).contiguous().numpy()  # (B, 3, 4)
+    pictures = images.numpy()
+    changed = np.empty(pictures.shape, np.uint8)
+    for picture, matrix, target in zip(pictures, matrices, changed, strict=True):
+        cv2.transform(picture, matrix, dst=target)
+    return torch.from_numpy(changed)

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 
 from stages.detectnet.config import FitConfig
+
+try:
+    from lightning_fabric import Fabric
+except ImportError:  # the package `lightning` carries the same code under another name
+    from lightning.fabric import Fabric  # type: ignore[no-redef]
 
 LOGGER = logging.getLogger(__name__)
 CPU_INFO = Path("/proc/cpuinfo")

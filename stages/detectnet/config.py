@@ -13,10 +13,10 @@ import dataclasses
 from dataclasses import dataclass, field
 
 NUM_LAYERS = (10, 18, 34)
-OPTIMIZERS = ("adam", "adamw")
+OPTIMIZERS = ("adam", "adamw", "muon")
 SCHEDULES = ("soft_start_annealing", "one_cycle")
-COVERAGE_LOSSES = ("tao", "balanced")
-BBOX_LOSSES = ("tao", "normalized")
+COVERAGE_LOSSES = ("tao", "balanced", "focal")
+BBOX_LOSSES = ("tao", "normalized", "giou")
 SELECTIONS = ("last", "best")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -60,16 +60,19 @@ class ModelConfig:
 
 @dataclass
 class OptimizerConfig:
-    """Adam as TensorFlow 1 writes it ("adam": epsilon outside the bias correction), or AdamW.
+    """Which optimiser, and its constants.
 
-    weight_decay is AdamW's, on kernels only. gradient_clip_norm 0 = no clipping.
+    "adam": as TensorFlow 1 writes it, epsilon outside the bias correction. "adamw". "muon": Muon,
+    with momentum muon_momentum, for the trunk's kernels and AdamW for the rest.
+    weight_decay is decoupled, on kernels only (not for adam). gradient_clip_norm 0 = no clipping.
     """
 
-    name: str = "adamw"
+    name: str = "muon"
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1.0e-8
     weight_decay: float = 0.01
+    muon_momentum: float = 0.95
     gradient_clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
@@ -196,9 +199,9 @@ class FitConfig:
     devices, num_nodes, precision: Lightning Fabric's words, "auto" decides by the machine.
     """
 
-    epochs: int = 12
+    epochs: int = 16
     batch_size: int = 16
-    learning_rate: float = 4.0e-3
+    learning_rate: float = 1.6e-2
     seed: int = 42
     ema_decay: float = 0.99
     freeze_batch_norm: bool = False

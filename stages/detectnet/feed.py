@@ -64,7 +64,8 @@ def epoch_order(
 
 def seeded(*parts: int) -> torch.Generator:
     """Make a CPU generator whose stream depends on all the whole numbers given."""
-    state = np.random.SeedSequence(parts).generate_state(2, np.uint32)
+    # The count comes first: SeedSequence takes (1,) and (1, 0) for the same.
+    state = np.random.SeedSequence((len(parts), *parts)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 

@@ -85,7 +85,7 @@ def load_checkpoint(state: FitState, config: FitConfig, folder: Path) -> bool:
         return False
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # the unpickler meets damage with errors of any kind
         raise DetectNetError(
             f"{path} is no whole checkpoint ({type(error).__name__}); remove it to start anew"
         ) from error

@@ -14,6 +14,7 @@ from stages.detectnet.model import Outputs
 from stages.detectnet.targets import Targets
 
 LOG_EPS = 1.0e-5
+AREA_EPS = 1.0e-6
 
 
 class LossTerms(NamedTuple):
@@ -33,17 +34,12 @@ class LossWeights(NamedTuple):
 def compute_losses(outputs: Outputs, targets: Targets, config: LossConfig) -> LossTerms:
     """Compute both terms as the configuration says."""
     entropy = cross_entropy(outputs.coverage, targets.coverage)
-    if config.coverage == "tao":
-        coverage = coverage_loss(entropy, targets.coverage, config.coverage_foreground_weight)
+    if config.coverage == "focal":
+        coverage = focal_coverage_loss(entropy, outputs.coverage, targets.coverage)
     else:
-        coverage = balanced_coverage_loss(
-            entropy, targets.coverage, config.coverage_foreground_weight
-        )
-    if config.bbox == "tao":
-        bbox = bbox_loss(outputs.bbox, targets)
-    else:
-        bbox = normalized_bbox_loss(outputs.bbox, targets)
-    return LossTerms(coverage, bbox)
+        average = coverage_loss if config.coverage == "tao" else balanced_coverage_loss
+        coverage = average(entropy, targets.coverage, config.coverage_foreground_weight)
+    return LossTerms(coverage, BBOX_LOSSES[config.bbox](outputs.bbox, targets))
 
 
 def cross_entropy(coverage: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -76,6 +72,16 @@ def balanced_coverage_loss(
     return foreground_weight * covered + (1.0 - foreground_weight) * empty
 
 
+def focal_coverage_loss(
+    entropy: torch.Tensor, coverage: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    """Weigh each cell by its squared error; sum over all cells / sum of the targets.
+
+    Source: Li et al., Generalized Focal Loss, NeurIPS 2020 (quality focal loss, beta 2).
+    """
+    return ((target - coverage) ** 2 * entropy).sum() / target.sum().clamp_min(1.0)
+
+
 def bbox_loss(bbox: torch.Tensor, targets: Targets) -> torch.Tensor:
     """Mean over all cells, empty ones included, of |error| times coverage / ellipse area."""
     return (targets.bbox_weight * (bbox - targets.bbox).abs()).mean()
@@ -85,6 +91,29 @@ def normalized_bbox_loss(bbox: torch.Tensor, targets: Targets) -> torch.Tensor:
     """Mean |error| over covered cells, weighted as NVIDIA's; 0 when no cell is covered."""
     error = (bbox - targets.bbox).abs().mean(dim=1, keepdim=True)  # (B, 1, h, w)
     return (targets.bbox_weight * error).sum() / targets.bbox_weight.sum().clamp_min(1.0)
+
+
+def giou_loss(bbox: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """Mean over covered cells of 1 - generalised IoU, weighted by coverage; 0 without such cells.
+
+    Source: Rezatofighi et al., Generalized Intersection over Union, CVPR 2019. Both boxes hold the
+    cell's anchor as a rule; a predicted side on the wrong side of it counts as length 0.
+    """
+    predicted, wanted = bbox.clamp_min(0.0), targets.bbox.clamp_min(0.0)
+    shared = _area(torch.minimum(predicted, wanted))
+    union = _area(predicted) + _area(wanted) - shared
+    hull = _area(torch.maximum(predicted, wanted)).clamp_min(AREA_EPS)
+    giou = shared / union.clamp_min(AREA_EPS) - (hull - union) / hull  # (B, h, w)
+    weight = targets.coverage[:, 0]
+    return ((1.0 - giou) * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def _area(distance: torch.Tensor) -> torch.Tensor:
+    left, top, right, bottom = distance.unbind(1)
+    return (left + right) * (top + bottom)
+
+
+BBOX_LOSSES = {"tao": bbox_loss, "normalized": normalized_bbox_loss, "giou": giou_loss}
 
 
 def initial_weights(config: LossConfig) -> LossWeights:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from stages.detectnet.config import OptimizerConfig
+from stages.detectnet.muon import Muon
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -14,6 +15,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     betas = (config.beta1, config.beta2)
     if config.name == "adam":
         return torch.optim.Adam(trainable, lr=0.0, betas=betas, eps=config.epsilon)
+    if config.name == "muon":
+        return _build_muon(model, config)
     kernels = [parameter for parameter in trainable if parameter.ndim > 1]
     vectors = [parameter for parameter in trainable if parameter.ndim <= 1]
     groups = [
@@ -21,6 +24,23 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=config.epsilon)
+
+
+def _build_muon(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    is_hidden = {name: value.ndim > 1 and "output_" not in name for name, value in named}
+    hidden = [value for name, value in named if is_hidden[name]]
+    others = [value for name, value in named if not is_hidden[name]]
+    groups = [
+        {
+            "params": hidden,
+            "weight_decay": config.weight_decay,
+            "momentum": config.muon_momentum,
+        },
+        {"params": others, "weight_decay": 0.0},
+    ]
+    betas = (config.beta1, config.beta2)
+    return Muon(groups, lr=0.0, betas=betas, eps=config.epsilon)
 
 
 def prepare_step(

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from tqdm import tqdm
 
 from deploy.core.cluster import Postprocess
 from stages.detectnet.augment import augment_batch
-from stages.detectnet.compute import open_fabric
+from stages.detectnet.compute import Fabric, open_fabric
 from stages.detectnet.config import FitConfig
 from stages.detectnet.data import Samples
 from stages.detectnet.ema import WeightAverage

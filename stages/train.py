@@ -1,0 +1,85 @@
+"""Stage `train`: data/kitti and data/split -> models/train, the detector at full width.
+
+Run: dvc repro train, or python -m stages.train train.epochs=1 --out DIR (about 100 s on 2 CPU
+cores with model=tiny). On several GPUs or machines: torchrun -m stages.train --out DIR. A killed
+run goes on after its last whole epoch. results/train/history.csv has a line per epoch,
+results/train.json the validation AP.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+
+from deploy.core.cluster import Postprocess
+from stages._schema import PostprocessConfig
+from stages._stage import Stage, Summary, main
+from stages.detectnet.checkpoint import save_model
+from stages.detectnet.config import ModelConfig, TrainConfig
+from stages.detectnet.data import Samples, load_samples
+from stages.detectnet.history import write_history
+from stages.detectnet.model import DetectNet, build_architecture, count_parameters
+from stages.detectnet.training import FitResult, fit
+
+KITTI = Path("data/kitti")
+SPLIT = Path("data/split")
+MODEL = Path("models/train")
+RESULTS = Path("results/train")
+
+
+def run(stage: Stage) -> Summary:
+    """Build the network, train it, and write it with its history and validation metrics."""
+    config = stage.section(TrainConfig)
+    postprocess = Postprocess(**dataclasses.asdict(stage.section(PostprocessConfig)))
+    samples = {side: _load(stage, side) for side in ("train", "val")}
+    result = fit(
+        build_model(stage.section(ModelConfig), seed=config.seed),
+        samples["train"],
+        samples["val"],
+        config,
+        postprocess=postprocess,
+        work_dir=stage.work_dir(),
+        log=stage.tracker.log_metrics,
+    )
+    if result.is_main:
+        _write(stage, result, postprocess)
+    counts = {"images": len(samples["train"]), "epochs": config.epochs, **result.metrics}
+    return Summary(counts, stage.out(MODEL))
+
+
+def build_model(config: ModelConfig, *, seed: int) -> DetectNet:
+    """Make an untrained network; equal seeds give equal weights."""
+    torch.manual_seed(seed)
+    return DetectNet(
+        build_architecture(
+            config.num_layers,
+            width=config.width,
+            input_wh=config.input_wh,
+            all_projections=config.all_projections,
+        )
+    )
+
+
+def _load(stage: Stage, side: str) -> Samples:
+    stems = (stage.dep(SPLIT) / f"{side}.txt").read_text().split()
+    input_wh = stage.section(ModelConfig).input_wh
+    return load_samples(
+        stage.dep(KITTI), stems, input_wh=input_wh, cache_dir=stage.work_dir(), desc=side
+    )
+
+
+def _write(stage: Stage, result: FitResult, postprocess: Postprocess) -> None:
+    model = result.model
+    assert isinstance(model, DetectNet)
+    with stage.writing(MODEL) as folder:
+        save_model(folder, model, postprocess=postprocess)
+    with stage.writing(RESULTS) as folder:
+        write_history(folder / "history.csv", result.history)
+    last = result.history[-1]
+    losses = {name: last[name] for name in ("loss", "coverage_loss", "bbox_loss")}
+    stage.write_metrics({"params": count_parameters(model), **losses, **result.metrics})
+
+
+if __name__ == "__main__":
+    sys.exit(main("train", run))

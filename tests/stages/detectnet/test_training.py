@@ -1,0 +1,230 @@
+"""The training loop: it learns, resumes exactly, and stops with a reason."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from stages.detectnet import training
+from stages.detectnet.config import AugmentConfig, FitConfig, LossConfig, OptimizerConfig
+from stages.detectnet.data import Samples
+from stages.detectnet.errors import DetectNetError
+from stages.detectnet.fit_state import CHECKPOINT
+from stages.detectnet.model import DetectNet, Outputs, build_architecture
+from stages.detectnet.training import FitResult, fit, is_validated
+from tests.stages.detectnet.pictures import INPUT_WH, POSTPROCESS, draw_samples
+
+SHORT = FitConfig(
+    epochs=4,
+    batch_size=4,
+    precision="32-true",
+    accelerator="cpu",
+    ema_decay=0.9,
+    validate_every_epochs=2,
+    loss=LossConfig(autoweighting=True),
+)
+SAMPLES = draw_samples(10)
+
+
+def new_model() -> DetectNet:
+    torch.manual_seed(3)
+    return DetectNet(build_architecture(10, width=4, input_wh=list(INPUT_WH)))
+
+
+def train(
+    config: FitConfig,
+    *,
+    work_dir: Path | None = None,
+    model: nn.Module | None = None,
+    samples: Samples = SAMPLES,
+    log: training.Log | None = None,
+) -> FitResult:
+    return fit(
+        model or new_model(),
+        samples,
+        samples,
+        config,
+        postprocess=POSTPROCESS,
+        work_dir=work_dir,
+        log=log,
+    )
+
+
+def assert_equal_results(first: FitResult, second: FitResult) -> None:
+    assert first.history == second.history
+    ours, theirs = first.model.state_dict(), second.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def kill_after(epochs: int) -> training.Log:
+    """Make a log that dies while it is told of a later epoch, before that epoch is saved."""
+
+    def log(_metrics: object, step: int) -> None:
+        if step > epochs:
+            raise KeyboardInterrupt
+
+    return log
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SHORT,
+        dataclasses.replace(SHORT, select="best", optimizer=OptimizerConfig(name="adam")),
+        dataclasses.replace(SHORT, ema_decay=0.0, freeze_batch_norm=True),
+    ],
+    ids=["muon", "adam-best", "frozen"],
+)
+def test_resumed_run_equals_an_uninterrupted_one(config: FitConfig, tmp_path: Path) -> None:
+    whole = train(config)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, work_dir=tmp_path, log=kill_after(2))
+    steps: list[int] = []
+    resumed = train(config, work_dir=tmp_path, log=lambda _metrics, step: steps.append(step))
+    assert_equal_results(whole, resumed)
+    assert steps == [1, 2, 3, 4]
+
+
+def test_finished_run_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(SHORT, epochs=1)
+    first = train(config, work_dir=tmp_path)
+    monkeypatch.setattr(training, "_train_epoch", None)
+    assert_equal_results(first, train(config, work_dir=tmp_path))
+
+
+def test_checkpoint_of_another_configuration_is_not_resumed(tmp_path: Path) -> None:
+    config = dataclasses.replace(SHORT, epochs=1)
+    train(dataclasses.replace(config, learning_rate=1e-3), work_dir=tmp_path)
+    assert_equal_results(train(config), train(config, work_dir=tmp_path))
+
+
+def test_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).write_bytes(b"half a file")
+    with pytest.raises(DetectNetError, match="no whole checkpoint.*remove it"):
+        train(SHORT, work_dir=tmp_path)
+
+
+def test_four_pictures_are_learnt_by_heart() -> None:
+    config = dataclasses.replace(
+        SHORT,
+        epochs=60,
+        learning_rate=2e-2,
+        ema_decay=0.5,
+        validate_every_epochs=0,
+        augment=AugmentConfig(enabled=False),
+        loss=LossConfig(),
+    )
+    model = DetectNet(build_architecture(10, width=8, input_wh=list(INPUT_WH)))
+    samples = draw_samples(4)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 0.2
+    history = train(config, model=model, samples=samples).history
+    metrics = training.validate(model, samples, POSTPROCESS, device=torch.device("cpu"))
+    assert history[-1]["loss"] < 0.4 * history[0]["loss"]
+    assert metrics["ap50"] > 0.95
+
+
+def test_history_and_log_tell_the_same() -> None:
+    seen: dict[int, dict[str, float]] = {}
+    result = train(SHORT, log=lambda metrics, step: seen.update({step: dict(metrics)}))
+    assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in result.history if "val_ap50" in row] == [2, 4]
+    assert seen[4]["train/loss"] == result.history[3]["loss"]
+    assert seen[4]["val/ap50"] == result.metrics["ap50"]
+    assert seen[4]["train/images_per_s"] > 0
+    assert set(result.metrics) == {"ap", "ap50", "ap75"}
+    first = result.history[0]
+    weighed = 0.5 * first["coverage_loss"] + 0.5 * first["bbox_loss"]
+    assert first["loss"] == pytest.approx(weighed, rel=1e-5)
+    assert result.history[1]["coverage_weight"] != 0.5
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"), [(0, []), (1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (9, [5])]
+)
+def test_validated_epochs(every: int, expected: list[int]) -> None:
+    config = dataclasses.replace(SHORT, epochs=5, validate_every_epochs=every)
+    assert [epoch for epoch in range(1, 6) if is_validated(epoch, config)] == expected
+
+
+def test_best_weights_are_those_of_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.2, 0.9, 0.4])
+    models = []
+
+    def score(model: nn.Module, *_: object, **__: object) -> dict[str, float]:
+        models.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"ap": 0.0, "ap50": next(scores), "ap75": 0.0}
+
+    monkeypatch.setattr(training, "validate", score)
+    config = dataclasses.replace(SHORT, epochs=3, validate_every_epochs=1, select="best")
+    result = train(config)
+    assert result.metrics["ap50"] == 0.9
+    state = result.model.state_dict()
+    assert all(torch.equal(state[name], models[1][name]) for name in state)
+
+
+def test_frozen_batch_norm_keeps_its_statistics() -> None:
+    model = new_model()
+    norm = model.get_submodule("bn_conv1")
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    train(dataclasses.replace(SHORT, epochs=1, freeze_batch_norm=True), model=model)
+    assert all(torch.equal(norm.state_dict()[name], before[name]) for name in before)
+
+
+def test_l1_pulls_unused_weights_to_zero() -> None:
+    """A first layer that cannot matter (its normalisation is 0) is moved by L1 alone."""
+    model = new_model()
+    nn.init.zeros_(model.get_submodule("bn_conv1").weight)
+    model.get_submodule("bn_conv1").requires_grad_(False)
+    before = model.get_submodule("conv1").weight.detach().abs().sum()
+    config = dataclasses.replace(
+        SHORT,
+        epochs=1,
+        ema_decay=0.0,
+        loss=LossConfig(regularizer_l1=1e-3),
+        optimizer=OptimizerConfig(name="adam"),
+    )
+    train(config, model=model)
+    assert model.get_submodule("conv1").weight.detach().abs().sum() < before
+
+
+class Diverging(nn.Module):
+    """A network whose outputs are not numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, images: torch.Tensor) -> Outputs:
+        batch, _, height, width = images.shape
+        maps = self.weight * torch.full((batch, 5, height // 16, width // 16), float("nan"))
+        return Outputs(maps[:, :1], maps[:, 1:])
+
+
+def test_loss_that_is_no_number_stops_with_advice() -> None:
+    with pytest.raises(
+        DetectNetError, match="the loss became nan in epoch 1.*lower learning_rate"
+    ):
+        train(dataclasses.replace(SHORT, precision="32-true"), model=Diverging())
+
+
+def test_training_needs_no_tracker() -> None:
+    """`tracking=off` must run where neither mlflow nor dvc is installed."""
+    import subprocess
+
+    code = (
+        "import sys, stages.train\n"
+        "found = {name.split('.')[0] for name in sys.modules} & {'mlflow', 'dvc', 'hydra'}\n"
+        "sys.exit(f'imported {sorted(found)}' if found else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,92 @@
+"""The train stage, end to end on a few drawn squares."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from deploy.core.model_json import read_model_json
+from stages import train
+from stages._stage import main
+from stages.detectnet.checkpoint import load_model
+from stages.detectnet.config import ModelConfig
+from tests.stages.detectnet.pictures import INPUT_WH, POSTPROCESS, draw_samples, write_kitti
+from tests.stages.stage_runs import run_stage
+
+SECTIONS = {
+    "model": {"num_layers": 10, "width": 4, "input_wh": list(INPUT_WH)},
+    "postprocess": POSTPROCESS._asdict(),
+    "train": {
+        "epochs": 2,
+        "batch_size": 4,
+        "validate_every_epochs": 1,
+        "accelerator": "cpu",
+        "precision": "32-true",
+    },
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository root with eight frames, six of them for training."""
+    samples = draw_samples(8)
+    write_kitti(tmp_path / "data/kitti", samples)
+    (tmp_path / "data/split").mkdir()
+    for side, stems in (("train", samples.stems[:6]), ("val", samples.stems[6:])):
+        (tmp_path / f"data/split/{side}.txt").write_text("\n".join(stems) + "\n")
+    stages = {"train": {"deps": ["data/kitti", "data/split"]}}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    return tmp_path
+
+
+def test_outputs_belong_together(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_stage("train", train.run, root, SECTIONS, monkeypatch) == 0
+    model = load_model(root / "models/train")
+    coverage, _ = model(torch.zeros(1, 3, INPUT_WH[1], INPUT_WH[0]))
+    assert coverage.shape == (1, 1, 4, 6)
+    assert read_model_json(root / "models/train").postprocess == POSTPROCESS
+    with (root / "results/train/history.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    metrics = json.loads((root / "results/train.json").read_text())
+    assert [float(row["epoch"]) for row in rows] == [1, 2]
+    assert float(rows[1]["val_ap50"]) == pytest.approx(metrics["ap50"], abs=1e-5)
+    assert float(rows[1]["loss"]) == pytest.approx(metrics["loss"], rel=1e-4)
+    assert not (root / ".work/train").exists()
+
+
+def test_equal_runs_give_equal_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = ("models/train/model.pt", "models/train/model.json", "results/train/history.csv")
+    contents = []
+    for _ in range(2):
+        assert run_stage("train", train.run, root, SECTIONS, monkeypatch) == 0
+        contents.append([(root / path).read_bytes() for path in paths])
+    assert contents[0] == contents[1]
+
+
+def test_seed_decides_the_first_weights() -> None:
+    config = ModelConfig(width=4, input_wh=[32, 32])
+    first, same, other = (train.build_model(config, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first.conv1.weight, same.conv1.weight)
+    assert not torch.equal(first.conv1.weight, other.conv1.weight)
+
+
+def test_unreadable_frame_is_one_line_and_leaves_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = next((root / "data/kitti/images").iterdir())
+    frame.write_bytes(b"no picture")
+    assert run_stage("train", train.run, root, SECTIONS, monkeypatch) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert frame.name in error
+    assert not (root / "models/train").exists()
+
+
+def test_help_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main("train", train.run, argv=["--help"])
+    assert caught.value.code == 0
+    assert "models/train" in capsys.readouterr().out
