@@ -104,7 +104,7 @@ def draw_limb(
     x = (np.arange(width, dtype=np.float32) * step + (left + step / 2 - ends[0, 0]))[None, :]
     y = (np.arange(height, dtype=np.float32) * step + (top + step / 2 - ends[0, 1]))[:, None]
     colour, alpha = _limb_pixels(
-        x, y, ends[1] - ends[0], radii, material, light, flat_start=flat_start
+        x, y, ends[1] - ends[0], radii, material, light, step=step, flat_start=flat_start
     )
     if step > 1:
         size = (width * step, height * step)
@@ -121,8 +121,10 @@ def _limb_pixels(
     material: Skin | Cloth,
     light: Light,
     *,
+    step: int,
     flat_start: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Colour and alpha at offsets x (1, w) and y (h, 1) from the start, step pixels apart."""
     length = max(float(np.hypot(*axis)), 1.0)
     free = x * (axis[0] / length**2) + y * (axis[1] / length**2)
     along = np.clip(free, 0.0, 1.0)
@@ -130,9 +132,11 @@ def _limb_pixels(
     radius = radii[0] + (radii[1] - radii[0]) * along
     across = (x * axis[1] - y * axis[0]) / (length * radius)
     distance = np.sqrt(dx * dx + dy * dy)
-    alpha = np.clip(radius - distance + 0.5, 0.0, 1.0)
+    alpha = np.clip((radius - distance) / step + 0.5, 0.0, 1.0)
     if flat_start:
-        alpha *= np.clip(free * length + 0.12 * radius * (1 - across * across) + 0.5, 0.0, 1.0)
+        alpha *= np.clip(
+            (free * length + 0.12 * radius * (1 - across * across)) / step + 0.5, 0.0, 1.0
+        )
     nx, ny = dx / radius, dy / radius
     nz = np.sqrt(np.clip(1.0 - nx * nx - ny * ny, 0.0, 1.0))
     travel = free * (length / max(radii))

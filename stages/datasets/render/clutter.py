@@ -14,7 +14,7 @@ _SHIFT = 4
 
 def draw_prop(rng: np.random.Generator, split: str, size: float, kind: str | None = None) -> Layer:
     """Draw one random object about size pixels big, centred on its layer's origin."""
-    extent = max(int(size * 1.3), 12)
+    extent = max(int(size * 1.6), 12)
     canvas = np.zeros((extent, extent, 4), np.float32)
     names = tuple(PROPS)
     PROPS[kind or names[int(rng.integers(len(names)))]](canvas, rng, split)
@@ -22,7 +22,7 @@ def draw_prop(rng: np.random.Generator, split: str, size: float, kind: str | Non
     grain = rng.normal(1.0, 0.04, (max(extent // 3, 2),) * 2).astype(np.float32)
     slope = np.linspace(1.08, 0.86, extent, dtype=np.float32)[:, None]
     colour = colour * (cv2.resize(grain, (extent, extent)) * slope)[..., None]
-    turn = cv2.getRotationMatrix2D((extent / 2, extent / 2), float(rng.uniform(-40, 40)), 1.0)
+    turn = cv2.getRotationMatrix2D((extent / 2, extent / 2), float(rng.uniform(-40, 40)), 0.76)
     premultiplied = np.dstack([colour * alpha[..., None], alpha])
     turned = cv2.warpAffine(premultiplied, turn, (extent, extent))
     cover = turned[..., 3]

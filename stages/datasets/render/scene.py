@@ -172,7 +172,7 @@ def _cast(
     rng: np.random.Generator, partner: Partner | None, config: RenderConfig
 ) -> tuple[HandScript, ...]:
     """Choose 1 to 4 hands and write their scripts, others' hands first (they are behind)."""
-    count = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.35, 0.3, 0.2]))
+    count = int(rng.choice([1, 2, 3, 4], p=[0.1, 0.3, 0.33, 0.27]))
     chosen = sorted(rng.permutation(len(FIELDS))[:count].tolist(), reverse=True)
     return tuple(
         write_script(
@@ -221,7 +221,7 @@ def _covers(
                 continue
             frame = min(start + int(rng.integers(15)), config.frames_per_video - 1)
             state = script.states[frame]
-            size = state.scale * float(rng.uniform(0.5, 0.95))
+            size = state.scale * float(rng.uniform(0.42, 0.82))
             turn = rng.uniform(0.0, 2 * np.pi)
             away = state.scale * float(rng.uniform(0.38, 0.6))
             x = state.middle[0] + away * float(np.cos(turn))

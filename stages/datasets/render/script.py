@@ -1,6 +1,6 @@
 """The script of a video: whose hands move where, turn how, and show which gesture when.
 
-A hand holds a pose for 5 to 8 frames, then changes to the next one in 2 to 4 frames. Its label is
+A hand holds a pose for 5 to 8 frames, then changes to the next one in 1 to 3 frames. Its label is
 decided
 from geometry: close to a gesture's own angles it is that gesture, far from all six it is `random`,
 in between it is None (ambiguous); so is a hand seen edge-on.
@@ -152,7 +152,7 @@ def _holds(
         holds.append(
             _Hold(pose, frame, last, angles, _turn(rng, pose, field, shows_back=shows_back))
         )
-        frame = last + int(rng.integers(3, 6))
+        frame = last + int(rng.integers(2, 5))
     return holds
 
 
@@ -188,9 +188,9 @@ def _pose_at(holds: list[_Hold], frame: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _drift(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Slow unrest of the hand's attitude: (frames, 3) degrees."""
-    time = np.arange(frames)[:, None] * rng.uniform(0.15, 0.5, (1, 3))
-    return (np.sin(time + rng.uniform(0, 6.3, (1, 3))) * [4.0, 3.0, 4.0]).astype(np.float32)
+    """Unrest of the hand: no two frames of a hold are alike; (frames, 3) degrees."""
+    time = np.arange(frames)[:, None] * rng.uniform(0.2, 0.55, (1, 3))
+    return (np.sin(time + rng.uniform(0, 6.3, (1, 3))) * [9.0, 8.0, 9.0]).astype(np.float32)
 
 
 def _path(

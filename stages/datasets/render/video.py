@@ -22,7 +22,7 @@ from stages.datasets.render.scene import MARGIN, Scene
 from stages.datasets.render.script import HandScript, HandState, wrist_of
 from stages.datasets.render.skeleton import pose_skeleton, rotation_matrix
 
-MIN_VISIBLE = 0.35  # a hand that shows less is taken out of the frame, arm and all
+MIN_VISIBLE = 0.4  # a hand that shows less is taken out of the frame, arm and all
 MIN_VISIBLE_GESTURE = 0.72
 MIN_HEIGHT_GESTURE = 0.09  # of the frame's height
 _EXPOSURE = 0.35  # of the time between two frames
