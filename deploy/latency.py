@@ -31,13 +31,14 @@ class Latency:
         self.add(step, (time.perf_counter() - started) * 1e3)
 
     def summary(self) -> Dict[str, Dict[str, float]]:
-        """Return p50, p90 and p99 in milliseconds and the number of samples, by step."""
+        """Return the percentiles and the number of samples, by step; see summarize."""
         return {step: summarize(list(samples)) for step, samples in self._samples.items()}
 
 
 def summarize(milliseconds: Sequence[float]) -> Dict[str, float]:
-    """Return p50_ms, p90_ms, p99_ms and samples of a non-empty list."""
+    """Return min_ms, p50_ms, p90_ms, p99_ms and samples of a non-empty list."""
     values = np.percentile(np.asarray(milliseconds, np.float64), PERCENTILES)
     summary = {f"p{p}_ms": round(float(value), 4) for p, value in zip(PERCENTILES, values)}
+    summary["min_ms"] = round(float(min(milliseconds)), 4)
     summary["samples"] = len(milliseconds)
     return summary

@@ -54,8 +54,7 @@ def test_sink_that_ends_stops_the_show():
 def test_error_of_a_sink_comes_out_and_all_sinks_are_closed():
     sinks = [RecordingSink(), RecordingSink(fail_at=1)]
     with pytest.raises(DeployError, match="disk full"), presenting(sinks, 10.0, Latency()) as show:
-        for frame in FRAMES * 3:
-            show(frame, [])
+        list(show(frame, []) for frame in FRAMES * 3)
     assert [sink.calls[-1] for sink in sinks] == ["close", "close"]
 
 
