@@ -74,7 +74,7 @@ def benchmark(
 
 
 def measure_engine(engine: Any, *, batch: int, warm_up: int, repeats: int) -> Dict[str, float]:
-    """Return p50, p90 and p99 in milliseconds of an engine's inference on noise."""
+    """Return the percentiles of an engine's inference on noise, in milliseconds."""
     shape = (batch,) + tuple(engine.model.input_shape)
     tensor = np.random.RandomState(0).uniform(0, 1, shape).astype(np.float32)
     for _ in range(warm_up):
