@@ -5,7 +5,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-
 _TILE = 320  # pixels after which the noise repeats
 _PLAY = 64  # pixels by which it moves from frame to frame
 

@@ -15,7 +15,7 @@ from stages.datasets.render.poses import GESTURES, POSES, RANDOM_POSES, blend_po
 from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_shape, rotation_matrix
 
 FIELDS = ("myleft", "myright", "yourleft", "yourright")
-NEAR_DEG, FAR_DEG = 9.0, 20.0
+NEAR_DEG, FAR_DEG = 9.0, 23.0
 _EDGE_ON = 0.45
 _LIKE_FIST = ("pinch",)  # seen from the back
 # The middle of a hand lies this far from the wrist, in hand lengths; it is what the script moves.
