@@ -9,15 +9,15 @@ class RenderConfig:
 
     seed: int = 0
     image_wh: list[int] = field(default_factory=lambda: [960, 540])
-    train_videos: int = 40
+    train_videos: int = 52
     val_videos: int = 6
     test_videos: int = 8
-    frames_per_video: int = 24
+    frames_per_video: int = 20
     min_hand_height: float = 0.05
     max_hand_height: float = 0.45
     person_frac: float = 0.6  # videos with a partner (face, torso) opposite
     bare_arm_frac: float = 0.5  # people without long sleeves
-    cover_frac: float = 0.55  # hands that get an object in front of them
+    cover_frac: float = 0.65  # hands that get an object in front of them
     border_frac: float = 0.22  # waypoints that push a hand over the frame's border
     distractors: int = 3  # unlabelled skin-coloured things per room, at most
     clutter: int = 9  # objects per room, at most
