@@ -55,6 +55,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except KeyboardInterrupt:  # before the first frame; later it ends the run in order
+        return 130
     paths = ", ".join(args.sink) or "no sink"
     sys.stderr.write(
         f"run: {totals.frames} frames, {totals.fps:.1f} frames/s, {totals.events} events, "

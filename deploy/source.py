@@ -75,6 +75,8 @@ class VideoSource:
             raise DeployError(f"{uri}: OpenCV {cv2.__version__} cannot open it; {_hint(kind)}")
         self.fps = fps or _sane_fps(self._capture.get(cv2.CAP_PROP_FPS), uri)
         self._reading = threading.Lock()
+        # Times of a live source never run backwards, not even when the clock is set.
+        self._epoch_s = time.time() - time.monotonic()
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames in order. Raises DeployError when none comes, or a live source ends."""
@@ -85,7 +87,7 @@ class VideoSource:
                 is_read, image = self._capture.read()
             if not is_read:
                 break
-            time_s = time.time() if self.is_live else number / self.fps
+            time_s = self._epoch_s + time.monotonic() if self.is_live else number / self.fps
             yield _frame(image, number, time_s, started)
             number += 1
         self._check_end(number)

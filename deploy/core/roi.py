@@ -87,7 +87,7 @@ def crop_regions(image: np.ndarray, xyxy: np.ndarray, *, size_wh: Tuple[int, int
     for crop, region in zip(crops, np.asarray(xyxy, np.float64)):
         pixels = _cut(image, region)
         if pixels is not None:
-            cv2.resize(pixels, (width, height), dst=crop, interpolation=cv2.INTER_LINEAR)
+            crop[:] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     return crops
 
 
