@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from deploy.core.errors import UserError
 from stages._config import CONF, PARAMS, RESOLVED, compose, write_resolved
+from stages._machine import write_machine
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     write_resolved(sections, RESOLVED)
+    write_machine()
     sys.stderr.write(f"compose: {len(sections)} sections -> {RESOLVED}\n")
     return 0
 

@@ -166,7 +166,7 @@ def test_an_edit_in_conf_retrain_reruns_retrain_and_nothing_before_it(restored: 
     call(restored, "dvc", "repro", "compose")
     assert json.loads(call(restored, "dvc", "status", "--json")) == {}
     smoke = restored / "conf/experiment/smoke.yaml"
-    smoke.write_text(smoke.read_text().replace("retrain:\n  epochs: 1", "retrain:\n  epochs: 2"))
+    smoke.write_text(smoke.read_text().replace("float_fit:\n    epochs: 1", "float_fit:\n    epochs: 2"))
     call(restored, "dvc", "repro", "compose")
     assert set(json.loads(call(restored, "dvc", "status", "--json"))) == {"retrain"}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from stages.detectnet.config import FitConfig
 
@@ -16,6 +17,9 @@ except ImportError:  # the package `lightning` carries the same code under anoth
 LOGGER = logging.getLogger(__name__)
 CPU_INFO = Path("/proc/cpuinfo")
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+# PyTorch 2.13 on a CPU: the bfloat16 backward pass of a 1x1 stride-2 convolution of 8 channels in
+# channels_last writes beyond its memory (free(): invalid next size). Sixteen channels are safe.
+BF16_MIN_CPU_CHANNELS = 16
 
 
 class Precision(NamedTuple):
@@ -25,12 +29,14 @@ class Precision(NamedTuple):
     reason: str
 
 
-def open_fabric(config: FitConfig) -> Fabric:
-    """Start Fabric as configured, logging the precision and its reason.
+def open_fabric(config: FitConfig, model: nn.Module) -> Fabric:
+    """Start Fabric as configured for training the model, logging the precision and its reason.
 
     Works alone, under torchrun and under SLURM; several local devices start one process each.
     """
-    precision = choose_precision(config.precision, config.accelerator)
+    precision = choose_precision(
+        config.precision, config.accelerator, min_channels=min_input_channels(model)
+    )
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=_device_count(config),
@@ -52,10 +58,11 @@ def open_fabric(config: FitConfig) -> Fabric:
     return fabric
 
 
-def choose_precision(wanted: str, accelerator: str) -> Precision:
+def choose_precision(wanted: str, accelerator: str, *, min_channels: int) -> Precision:
     """Turn "auto" into a precision: bfloat16 where the machine computes it natively.
 
     On a CPU without such instructions bfloat16 is several times slower than float32.
+    min_channels: the fewest that a convolution reads; below 16 a CPU stays at float32.
     """
     if wanted != "auto":
         return Precision(wanted, "as configured")
@@ -65,9 +72,17 @@ def choose_precision(wanted: str, accelerator: str) -> Precision:
         return Precision("16-mixed", "the GPU has no bfloat16")
     flags = cpu_flags() if accelerator in ("auto", "cpu") else frozenset()
     native = [flag for flag in BF16_FLAGS if flag in flags]
+    if native and min_channels < BF16_MIN_CPU_CHANNELS:
+        return Precision("32-true", f"a convolution reads {min_channels} channels only")
     if native:
         return Precision("bf16-mixed", f"the CPU has {native[0]}")
     return Precision("32-true", "no native bfloat16 here")
+
+
+def min_input_channels(model: nn.Module) -> int:
+    """Return the fewest channels that a convolution behind the first reads."""
+    widths = [m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)]
+    return min(widths[1:], default=BF16_MIN_CPU_CHANNELS)
 
 
 def cpu_flags(path: Path = CPU_INFO) -> frozenset[str]:

@@ -104,7 +104,7 @@ def fit(
     again. samples_val None = no validation.
     Raises DetectNetError when the loss stops being a finite number.
     """
-    fabric = open_fabric(config)
+    fabric = open_fabric(config, model)
     run, state = _prepare(fabric, model, samples_train, config)
     if work_dir is not None and load_checkpoint(state, config, work_dir):
         LOGGER.info("resuming after epoch %d of %d", state.epoch, config.epochs)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from stages.detectnet import compute
-from stages.detectnet.compute import choose_precision, cpu_flags
+from stages.detectnet.compute import choose_precision, cpu_flags, min_input_channels
+from stages.detectnet.model import DetectNet, build_architecture
 
 
 @pytest.mark.parametrize(
@@ -23,15 +24,15 @@ def test_cpu_precision(
 ) -> None:
     monkeypatch.setattr(compute, "cpu_flags", lambda: flags)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_precision("auto", "auto").name == expected
-    assert choose_precision("32-true", "auto") == ("32-true", "as configured")
+    assert choose_precision("auto", "auto", min_channels=16).name == expected
+    assert choose_precision("32-true", "auto", min_channels=8) == ("32-true", "as configured")
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16-mixed"), (False, "16-mixed")])
 def test_gpu_precision(has_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
-    assert choose_precision("auto", "cuda").name == expected
+    assert choose_precision("auto", "cuda", min_channels=8).name == expected
 
 
 def test_flags_are_read(tmp_path: Path) -> None:
@@ -39,3 +40,18 @@ def test_flags_are_read(tmp_path: Path) -> None:
     path.write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16\n\nprocessor\t: 1\n")
     assert cpu_flags(path) == {"fpu", "avx512_bf16"}
     assert cpu_flags(tmp_path / "absent") == frozenset()
+
+
+def test_a_cpu_computes_narrow_convolutions_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 they corrupt memory: see BF16_MIN_CPU_CHANNELS."""
+    monkeypatch.setattr(compute, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_precision("auto", "cpu", min_channels=8).name == "32-true"
+
+
+@pytest.mark.parametrize(("width", "narrowest"), [(8, 8), (16, 16)])
+def test_the_picture_does_not_count_as_a_narrow_input(width: int, narrowest: int) -> None:
+    architecture = build_architecture(
+        10, width=width, num_classes=1, input_wh=[64, 32], all_projections=True
+    )
+    assert min_input_channels(DetectNet(architecture)) == narrowest
