@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from stages.detectnet.config import FitConfig, ScheduleConfig, require_choice, require_range
+from stages.detectnet.config import (
+    FitConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    require_choice,
+    require_range,
+)
 
 IMPORTANCES = ("l2", "l2_bn")
 NORMALIZERS = ("max", "l2")
@@ -27,7 +33,7 @@ class PruneConfig:
     normalizer: str = "max"
     equalization: str = "union"
     granularity: int = 8
-    min_filters: int = 8
+    min_filters: int = 16
 
     def __post_init__(self) -> None:
         require_choice("prune.importance", self.importance, IMPORTANCES)
@@ -64,12 +70,18 @@ class CalibrationConfig:
         require_range("retrain.calibration.percentile", self.percentile, 50.0, 100.0)
 
 
+def _recovery_fit() -> FitConfig:
+    """Return the training of the pruned float network: like the first one, shorter and gentler."""
+    return FitConfig(epochs=6, learning_rate=8.0e-3)
+
+
 def _short_fit() -> FitConfig:
     """Return the quantization-aware tail: few steps, small and falling learning rate."""
     return FitConfig(
         epochs=2,
         learning_rate=5.0e-4,
         precision="32-true",
+        optimizer=OptimizerConfig(name="adamw"),
         schedule=ScheduleConfig(soft_start=0.05),
     )
 
@@ -84,7 +96,7 @@ class RetrainConfig:
     inputs always are; NVIDIA leaves these weights in floating point).
     """
 
-    float_fit: FitConfig | None = field(default_factory=FitConfig)
+    float_fit: FitConfig | None = field(default_factory=_recovery_fit)
     qat_fit: FitConfig = field(default_factory=_short_fit)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     quantize_heads: bool = True

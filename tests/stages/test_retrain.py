@@ -45,7 +45,7 @@ def make_root(root: Path) -> Path:
     (root / "data" / "split" / "train.txt").write_text("\n".join(stems[:4]) + "\n")
     (root / "data" / "split" / "val.txt").write_text(stems[4] + "\n")
     (root / "models" / "prune").mkdir(parents=True)
-    save_model(root / "models" / "prune", tiny_model(), postprocess=POSTPROCESS)
+    save_model(root / "models" / "prune", tiny_model(width=16), postprocess=POSTPROCESS)
     shutil.copy(ROOT / "dvc.yaml", root / "dvc.yaml")
     return root
 
@@ -54,7 +54,7 @@ def test_a_quantized_network_comes_out(finished: Path) -> None:
     model, ranges = load_checkpoint(finished / "models" / "retrain")
     assert ranges is not None
     assert "conv1.input_quantizer" in ranges
-    assert model.architecture == tiny_model().architecture
+    assert model.architecture == tiny_model(width=16).architecture
 
 
 def test_history_counts_both_phases_on(finished: Path) -> None:

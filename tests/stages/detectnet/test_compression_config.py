@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages._config import section_of
 from stages.detectnet.compression_config import (
     CalibrationConfig,
     ExportConfig,
@@ -32,6 +33,8 @@ def test_wrong_values_are_named(make, message):
 
 
 def test_the_shipped_defaults_are_the_classes_defaults():
+    retrain = yaml.safe_load((CONF / "retrain" / "default.yaml").read_text())
+    assert section_of({"retrain": retrain}, RetrainConfig) == RetrainConfig()
     prune = yaml.safe_load((CONF / "prune" / "default.yaml").read_text())
     export = yaml.safe_load((CONF / "export" / "default.yaml").read_text())
     assert PruneConfig(**prune) == PruneConfig()
