@@ -13,8 +13,9 @@ from deploy.core.model_json import read_model_json
 from stages._stage import Stage, Summary, main
 from stages.detectnet.checkpoint import load_checkpoint, save_model
 from stages.detectnet.compression_config import PruneConfig
+from stages.detectnet.layer_costs import LayerChange
 from stages.detectnet.model import count_parameters
-from stages.detectnet.pruning import LayerChange, prune_model
+from stages.detectnet.pruning import prune_model
 
 TRAINED = Path("models/train")
 PRUNED = Path("models/prune")

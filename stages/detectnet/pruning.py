@@ -21,6 +21,7 @@ from torch import nn
 from stages.detectnet.compression_config import PruneConfig
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.folding import is_folded, norm_name
+from stages.detectnet.layer_costs import LayerChange, compare_layers
 from stages.detectnet.model import Architecture, DetectNet, count_parameters
 from stages.detectnet.rounding import HEADS
 
@@ -32,18 +33,6 @@ class Group(NamedTuple):
 
     names: tuple[str, ...]
     importance: torch.Tensor
-
-
-class LayerChange(NamedTuple):
-    """One convolution before and after: output channels, parameters (bias too), MACs per image."""
-
-    name: str
-    channels_before: int
-    channels_after: int
-    params_before: int
-    params_after: int
-    macs_before: int
-    macs_after: int
 
 
 @dataclass(frozen=True)
@@ -204,41 +193,6 @@ def remove_channels(model: DetectNet, keep: Mapping[str, Sequence[int]]) -> Dete
 def replace_channels(architecture: Architecture, channels: Mapping[str, int]) -> Architecture:
     """Return the architecture with other channel counts."""
     return replace(architecture, channels=dict(channels))
-
-
-def compare_layers(before: Architecture, after: Architecture) -> list[LayerChange]:
-    """Tabulate both networks' convolutions, heads included, from input to output."""
-    costs_before, costs_after = count_costs(before), count_costs(after)
-    rows = []
-    for name, (channels, params, macs) in costs_before.items():
-        channels_after, params_after, macs_after = costs_after[name]
-        rows.append(
-            LayerChange(name, channels, channels_after, params, params_after, macs, macs_after)
-        )
-    return rows
-
-
-def count_costs(architecture: Architecture) -> dict[str, tuple[int, int, int]]:
-    """Return (output channels, parameters, multiply-accumulates per image) by convolution."""
-    costs: dict[str, tuple[int, int, int]] = {}
-    with torch.device("meta"):
-        model = DetectNet(architecture).eval()
-        width, height = architecture.input_wh
-        images = torch.empty(1, 3, height, width)
-
-    def measure(name: str, conv: nn.Conv2d, output: torch.Tensor) -> None:
-        params = sum(parameter.numel() for parameter in conv.parameters())
-        macs = conv.weight.numel() * output.shape[-2] * output.shape[-1]
-        costs[name] = (conv.out_channels, params, macs)
-
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(
-                lambda conv, _inputs, output, name=name: measure(name, conv, output)
-            )
-    with torch.no_grad():
-        model(images)
-    return costs
 
 
 def _count_for(architecture: Architecture, keep: Mapping[str, Sequence[int]]) -> int:
