@@ -35,6 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 repro: $(STAMP)  ## Run the whole pipeline; only what changed runs again
+	python -m stages._machine
 	dvc repro
 
 test: $(STAMP)  ## All tests

@@ -107,9 +107,10 @@ class MlflowTracker(Tracker):
         for path in files:
             self.client.log_artifact(target, str(path))
         for stage, ids in runs.items():
+            tag = f"stage.{stage.replace('@', '-')}"  # MLflow refuses @ in names
             reused = ids["parent_run_id"] != self.parent_run_id
-            self.client.set_tag(target, f"stage.{stage}.run_id", ids["run_id"] or "")
-            self.client.set_tag(target, f"stage.{stage}.reused", str(reused).lower())
+            self.client.set_tag(target, f"{tag}.run_id", ids["run_id"] or "")
+            self.client.set_tag(target, f"{tag}.reused", str(reused).lower())
 
     def ids(self) -> dict[str, str | None]:
         return {"run_id": self.run_id, "parent_run_id": self.parent_run_id}

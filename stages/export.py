@@ -30,8 +30,7 @@ def run(stage: Stage) -> Summary:
         info = detector_info(folder, checkpoint.model.architecture, dict(FILES), postprocess)
         write_model_json(folder, info)
         sizes = {role: (folder / name).stat().st_size / 1000 for role, name in FILES.items()}
-    for role in ("fp32", "qdq"):
-        stage.tracker.log_model(stage.out(EXPORTED) / FILES[role], name=f"hand-detector-{role}")
+    stage.tracker.log_model(stage.out(EXPORTED) / FILES["qdq"], name="egohands-detector")
     stage.write_metrics(
         {
             "fp32_coverage_difference": exported.fp32.coverage,

@@ -81,7 +81,7 @@ def test_the_parent_is_completed_with_everything_and_says_what_was_reused(root: 
     with open_tracker(LOCAL, "report", {}) as tracker:
         runs = {
             "train": {"run_id": earlier.run_id, "parent_run_id": earlier.parent_run_id},
-            "split": {"run_id": "old", "parent_run_id": "other"},
+            "evaluate@train": {"run_id": "old", "parent_run_id": "other"},
         }
         tracker.complete_parent(
             params={"model": {"width": 16}},
@@ -94,7 +94,7 @@ def test_the_parent_is_completed_with_everything_and_says_what_was_reused(root: 
     assert parent.data.params["model.width"] == "16"
     assert parent.data.metrics == {"evaluate/export/ap50": 0.9}
     assert parent.data.tags["stage.train.reused"] == "false"
-    assert parent.data.tags["stage.split.reused"] == "true"
+    assert parent.data.tags["stage.evaluate-train.reused"] == "true"
     assert [a.path for a in tracker.client.list_artifacts(parent.info.run_id)] == ["figure.png"]
 
 
