@@ -37,6 +37,7 @@ def run(stage: Stage) -> Summary:
             "fp32_bbox_difference": exported.fp32.bbox,
             "fp32_kb": sizes["fp32"],
             "qdq_coverage_difference": exported.qdq.coverage,
+            "qdq_coverage_mean_difference": exported.qdq.coverage_mean,
             "qdq_bbox_difference": exported.qdq.bbox,
             "qdq_kb": sizes["qdq"],
             "calibration_tensors": exported.num_ranges,

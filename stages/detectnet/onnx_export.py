@@ -28,10 +28,12 @@ IR_VERSIONS = {FLOAT_OPSET: 6, QDQ_OPSET: 7}
 
 
 class Difference(NamedTuple):
-    """Largest absolute differences between PyTorch and another runtime, per output."""
+    """Absolute differences between PyTorch and ONNX Runtime: the largest, and the mean."""
 
     coverage: float
     bbox: float
+    coverage_mean: float
+    bbox_mean: float
 
 
 def export_onnx(model: DetectNet, *, opset: int) -> onnx.ModelProto:
@@ -76,26 +78,32 @@ def tensor_ranges(model: onnx.ModelProto, ranges: Mapping[str, torch.Tensor]) ->
 
 
 def measure_difference(model: DetectNet, path: Path, *, num_images: int) -> Difference:
-    """Run PyTorch and ONNX Runtime on the same generated pictures (see make_images)."""
+    """Run PyTorch and ONNX Runtime on the same generated pictures (see make_images).
+
+    ONNX Runtime takes the file literally, without its optimisations: with them it also rounds the
+    biases of 8-bit convolutions, which is ten times what the file itself differs by.
+    """
     import onnxruntime
 
     images = make_images(num_images, input_wh=model.architecture.input_wh)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     found = session.run([COVERAGE, BBOX], {INPUT: images})
     with torch.inference_mode():
         expected = [output.numpy() for output in model(torch.from_numpy(images))]
-    pairs = zip(expected, found, strict=True)
-    coverage, bbox = (float(np.abs(one - other).max()) for one, other in pairs)
-    return Difference(coverage, bbox)
+    coverage, bbox = (np.abs(one - other) for one, other in zip(expected, found, strict=True))
+    return Difference(
+        float(coverage.max()), float(bbox.max()), float(coverage.mean()), float(bbox.mean())
+    )
 
 
-def check_difference(difference: Difference, path: Path, *, tolerance: float) -> None:
+def check_difference(seen: float, path: Path, *, tolerance: float) -> None:
     """Raise DetectNetError when the coverage differs by more than `tolerance`, or is NaN."""
-    if not difference.coverage <= tolerance:
+    if not seen <= tolerance:
         raise DetectNetError(
-            f"{path.name} differs from PyTorch by {difference.coverage:.2g} in {COVERAGE}, "
+            f"{path.name} differs from PyTorch by {seen:.2g} in {COVERAGE}, "
             f"expected at most {tolerance:g}; check the versions of onnxruntime and torch"
         )
 

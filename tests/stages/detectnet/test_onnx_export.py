@@ -100,8 +100,9 @@ def test_float_file_matches_pytorch(exported):
 
 
 def test_qdq_file_matches_pytorch(exported):
-    """A value near a tie tips by one step of 1/127 of its range; measured up to 0.005."""
-    assert exported[2].qdq.coverage <= 0.02
+    """A value near a tie tips by one step of 1/127 of its range; measured 0.005 and 0.0003."""
+    assert exported[2].qdq.coverage <= 0.03
+    assert exported[2].qdq.coverage_mean <= 2e-3
 
 
 def test_openvino_computes_every_convolution_in_8_bits(exported):
