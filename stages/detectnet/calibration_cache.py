@@ -1,8 +1,9 @@
 """TensorRT's calibration cache: the ranges of a network's tensors for implicit INT8.
 
 Text. The first line is `TRT-<version>-EntropyCalibration2` with version = 1000 * major +
-100 * minor + patch (10000 * major from TensorRT 10 on: NvInferRuntimeBase.h); then one `tensor: hexadecimal` line per tensor, the big-endian digits of the
-float32 scale, without leading zeros. scale = range / 127.
+100 * minor + patch (10000 * major from TensorRT 10 on: NvInferRuntimeBase.h); then one
+`tensor: hexadecimal` line per tensor, the big-endian digits of the float32 scale, without
+leading zeros. scale = range / 127.
 Source: NVIDIA TAO 5 export (nvidia_tao_tf1 core/_quantized.py); TensorRT 7 to 10 read it.
 """
 
