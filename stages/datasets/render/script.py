@@ -17,7 +17,8 @@ from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_sha
 FIELDS = ("myleft", "myright", "yourleft", "yourright")
 NEAR_DEG, FAR_DEG = 9.0, 23.0
 _EDGE_ON = 0.45
-_LIKE_FIST = ("pinch",)  # seen from the back
+_RING_OPENING = 0.2  # sine times cosine of the yaw that opens the ring of ok to the viewer
+_LIKE_OTHERS = ("pinch", "claw", "relaxed")  # seen from the back
 # The middle of a hand lies this far from the wrist, in hand lengths; it is what the script moves.
 _MIDDLE = np.array([0.0, 0.45, 0.0], np.float32)
 
@@ -68,7 +69,10 @@ def pose_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def label_pose(
-    angles: np.ndarray, gestures: dict[str, np.ndarray], poses: np.ndarray
+    angles: np.ndarray,
+    gestures: dict[str, np.ndarray],
+    poses: np.ndarray,
+    far_deg: float = FAR_DEG,
 ) -> str | None:
     """Name the gesture of a pose.
 
@@ -81,15 +85,19 @@ def label_pose(
     other = min(pose_distance(angles, own) for own in poses)
     if distances[nearest] <= NEAR_DEG and distances[nearest] < other:
         return nearest
-    if distances[nearest] >= FAR_DEG or other <= NEAR_DEG:
+    if distances[nearest] >= far_deg or other <= NEAR_DEG:
         return "random"
     return None
 
 
-def is_edge_on(rotation: np.ndarray, gesture: str | None) -> bool:
-    """Whether the palm, or the thumb of a thumbs_up, is turned too far from the picture."""
+def is_edge_on(rotation: np.ndarray, gesture: str | None, *, is_left: bool) -> bool:
+    """Whether what tells the gesture is turned too far: palm, thumb of thumbs_up, ring of ok."""
     if gesture == "thumbs_up":
         return float(np.hypot(rotation[0, 0], rotation[1, 0])) < 0.7
+    if gesture == "ok":
+        opening = float(rotation[2, 0] * rotation[2, 2]) * (1.0 if is_left else -1.0)
+        if opening < _RING_OPENING:
+            return True
     return abs(float(rotation[2, 2])) < _EDGE_ON
 
 
@@ -111,8 +119,9 @@ def write_script(
     for frame in range(frames):
         angles, turn = _pose_at(holds, frame)
         turn = turn + drift[frame]
-        label = label_pose(angles, own, others)
-        if is_edge_on(rotation_matrix(*turn.tolist()), label):
+        label = label_pose(angles, own, others, np.inf if shows_back else FAR_DEG)
+        rotation = rotation_matrix(*turn.tolist())
+        if is_edge_on(rotation, label, is_left=field.endswith("left")):
             label = None
         scale = _fit_height(shape, angles, turn, float(scales[frame]), config)
         middle = (float(middles[frame, 0]), float(middles[frame, 1]))
@@ -145,7 +154,7 @@ def _holds(
         gesture = deck.pop()
         pose = gesture
         if gesture == "random":
-            names = [name for name in RANDOM_POSES if not (shows_back and name in _LIKE_FIST)]
+            names = [name for name in RANDOM_POSES if not (shows_back and name in _LIKE_OTHERS)]
             pose = names[int(rng.integers(len(names)))]
         last = frame + int(rng.integers(4, 8))
         angles = solve_pose(pose, shape, solved[pose] + rng.normal(0.0, 2.5, (5, 4)))
@@ -170,7 +179,7 @@ def _turn(rng: np.random.Generator, pose: str, field: str, *, shows_back: bool) 
         roll = 0.8 * roll + (90.0 if thumb_is_right else -90.0)
     if pose in ("ok", "pinch"):
         # The ring is seen as one only when the thumb's side is turned away from its edge.
-        yaw += 26.0 if field.endswith("right") else -26.0
+        yaw += 30.0 if field.endswith("right") else -30.0
     return np.array([yaw, pitch, roll], np.float32)
 
 

@@ -11,8 +11,8 @@ from stages.datasets.render.poses import (
     contact_gap,
     solve_pose,
 )
-from stages.datasets.render.script import FAR_DEG, NEAR_DEG, label_pose, pose_distance
-from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_shape
+from stages.datasets.render.script import FAR_DEG, NEAR_DEG, is_edge_on, label_pose, pose_distance
+from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_shape, rotation_matrix
 
 TIPS = [8, 12, 16, 20]  # index, middle, ring, little
 PALM = np.array([-0.02, 0.25, 0.03])
@@ -104,3 +104,26 @@ def test_blend_starts_and_ends_at_its_poses() -> None:
 def test_unknown_pose_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         solve_pose("salute", people()[0])
+
+
+@pytest.mark.parametrize(
+    ("gesture", "yaw_deg", "is_left", "expected"),
+    [
+        ("stop", 0.0, False, False),
+        ("stop", 85.0, False, True),
+        ("stop", 180.0, True, False),
+        ("ok", 30.0, False, False),
+        ("ok", -30.0, False, True),
+        ("ok", 210.0, False, False),
+        ("ok", -30.0, True, False),
+        ("ok", 150.0, True, False),
+        ("thumbs_up", 30.0, False, False),
+        ("thumbs_up", 60.0, False, True),
+        (None, 0.0, False, False),
+    ],
+)
+def test_gestures_that_are_turned_away_are_edge_on(
+    gesture: str | None, yaw_deg: float, *, is_left: bool, expected: bool
+) -> None:
+    rotation = rotation_matrix(yaw_deg, 0.0, 0.0)
+    assert is_edge_on(rotation, gesture, is_left=is_left) is expected
