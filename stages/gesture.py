@@ -22,11 +22,12 @@ from stages.gesturenet.calibration import calibrate_temperature
 from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
 from stages.gesturenet.crops import Crops, check_classes, load_labelled_crops
 from stages.gesturenet.fallback import LabelledFrames, draw_frames
+from stages.gesturenet.feed import crops_to_tensor, plain_crops
 from stages.gesturenet.figures import save_confusion, save_samples
 from stages.gesturenet.metrics import accuracy, confusion_matrix, summarise
 from stages.gesturenet.model import count_macs, count_parameters
 from stages.gesturenet.onnx_export import FILES, export_model, run_onnx
-from stages.gesturenet.training import Row, crops_to_tensor, fit, plain_crops
+from stages.gesturenet.training import Row, fit
 
 LOGGER = logging.getLogger(__name__)
 KITTI = Path("data/kitti")

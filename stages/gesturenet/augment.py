@@ -145,7 +145,8 @@ def colour_matrix(
 ) -> np.ndarray:
     """Return the (3, 4) map of BGR pixels: saturation, channel gains (3,), contrast, gain.
 
-    Pixels are in [0, 255]; 1 leaves each as it is. Contrast scales about middle grey; saturation about the pixel's luma.
+    Pixels are in [0, 255]; 1 leaves each as it is. Contrast scales about middle grey,
+    saturation about the pixel's luma.
     """
     colour = saturation * np.eye(3) + (1 - saturation) * LUMA_BGR[None, :]
     colour = gain * contrast * channel_gains[:, None] * colour

@@ -1,9 +1,10 @@
 """Fits a classifier's temperature, so that confidences are the shares of right answers."""
 
 from stages.gesturenet.crops import Crops
+from stages.gesturenet.feed import crops_to_tensor
 from stages.gesturenet.metrics import fit_temperature
 from stages.gesturenet.model import GestureClassifier
-from stages.gesturenet.training import crops_to_tensor, predict_logits
+from stages.gesturenet.training import predict_logits
 
 
 def calibrate_temperature(model: GestureClassifier, val: Crops) -> float:

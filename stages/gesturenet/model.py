@@ -20,7 +20,7 @@ STEM_STRIDE = 4
 
 @dataclass(frozen=True)
 class Architecture:
-    """What rebuilds the network: channels after the stem; the blocks have 2, 4 and 8 times more."""
+    """What rebuilds the network: channels after the stem; the blocks have 2, 4, 8 times more."""
 
     width: int = 16
     num_classes: int = 6

@@ -89,7 +89,8 @@ def export_model(
 def quantize(folded: GestureClassifier, calibration: torch.Tensor) -> nn.Module:
     """Return the network with INT8 quantizers whose ranges come from calibration crops.
 
-    calibration: (N, 3, H, W) in [0, 1]. folded: a network without batch normalisation; it is changed in place.
+    folded: a network without batch normalisation; it is changed in place. calibration:
+    (N, 3, H, W) float32 in [0, 1].
     """
     mtq = _modelopt()
 

@@ -28,18 +28,10 @@ NUM_STEPS = 5
 class Muon(torch.optim.Optimizer):
     """Muon for the parameters of groups with `is_kernel`, AdamW for those of the others.
 
-    Weight decay is decoupled and acts on kernels only. compute_dtype: what the Newton-Schulz
-    products are computed in; bfloat16 is precise enough.
+    Weight decay is decoupled and acts on kernels only.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        learning_rate: float,
-        weight_decay: float,
-        compute_dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, model: nn.Module, *, learning_rate: float, weight_decay: float) -> None:
         parameters = list(model.parameters())
         groups: list[dict[str, Any]] = [
             {
@@ -50,7 +42,6 @@ class Muon(torch.optim.Optimizer):
             {"params": [one for one in parameters if one.ndim != 4], "is_kernel": False},
         ]
         super().__init__(groups, {"lr": learning_rate, "weight_decay": 0.0})
-        self.compute_dtype = compute_dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -71,8 +62,8 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(kernel)
         momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         ahead = gradient.lerp(momentum, MOMENTUM)  # Nesterov
-        matrix = ahead.flatten(1).to(self.compute_dtype)  # (F, C * h * w)
-        update = orthogonalize(matrix).to(kernel.dtype).view(kernel.shape)
+        matrix = ahead.flatten(1)  # (F, C * h * w)
+        update = orthogonalize(matrix).view(kernel.shape)
         kernel.mul_(1 - group["lr"] * group["weight_decay"])
         kernel.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
 
@@ -93,13 +84,18 @@ class Muon(torch.optim.Optimizer):
 def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
     """Return roughly U V^T of a matrix (M, N) = U S V^T: its singular values brought near 1.
 
-    A zero matrix stays zero.
+    Each step multiplies by a polynomial of the Gram matrix, so the steps are taken on the Gram
+    matrix's side and meet the (longer) matrix once. A zero matrix stays zero.
     """
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if is_tall else matrix
     x = x / (x.norm() + 1e-7)
     first, third, fifth = NEWTON_SCHULZ
+    gram = x @ x.T
+    product = identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
     for _step in range(NUM_STEPS):
-        gram = x @ x.T
-        x = first * x + (third * gram + fifth * gram @ gram) @ x
+        factor = first * identity + third * gram + fifth * gram @ gram
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x.T if is_tall else x

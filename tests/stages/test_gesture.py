@@ -1,0 +1,87 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.core.model_json import check_sha256, read_model_json
+from stages.datasets.render.config import RenderConfig
+from stages.gesture import run
+from tests.stages.gesturenet.samples import write_kitti
+from tests.stages.stage_runs import run_stage
+
+GESTURE = {
+    "width": 4,
+    "epochs": 1,
+    "resolutions": [32],
+    "accelerator": "cpu",
+    "precision": "32-true",
+    "num_calibration": 8,
+    "context_px": 96,
+}
+DRAWN = {
+    "image_wh": [320, 180],
+    "train_videos": 2,
+    "val_videos": 1,
+    "test_videos": 1,
+    "frames_per_video": 8,
+}
+
+
+def run_gesture(
+    root: Path, gesture: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, object]:
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"gesture": {}}}))
+    assert run_stage("gesture", run, root, {"gesture": gesture}, monkeypatch) == 0
+    content: dict[str, object] = json.loads((root / "results" / "gesture.json").read_text())
+    return content
+
+
+def test_all_outputs_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_kitti(tmp_path, num_frames=6)
+    metrics = run_gesture(tmp_path, GESTURE, monkeypatch)
+    assert metrics["trained_on"] == "dataset"
+    assert (metrics["num_crops"], metrics["num_train_crops"]) == (12, 12)
+    assert {"accuracy", "accuracy_int8", "ece", "macs", "params", "per_class"} <= set(metrics)
+    folder = tmp_path / "models" / "gesture"
+    check_sha256(folder, read_model_json(folder))
+    results = tmp_path / "results" / "gesture"
+    with (results / "confusion.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["actual", "predicted"]
+    assert len(rows) == 12
+    history = (results / "history.csv").read_text().splitlines()
+    assert history[0] == "epoch,loss,val_loss,val_accuracy"
+    assert len(history) == 2
+    assert (results / "confusion.png").stat().st_size > 1000
+    assert (results / "samples.jpg").stat().st_size > 1000
+    assert not (tmp_path / ".work" / "gesture").exists()
+    assert capsys.readouterr().err.splitlines()[-1].startswith("gesture: 12 crops, ")
+
+
+def test_a_dataset_without_gestures_gets_a_model_trained_on_drawn_hands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_kitti(tmp_path, num_frames=3, labelled=False)
+    # The few small videos here do not always hold two gestures; this seed's do.
+    metrics = run_gesture(tmp_path, {**GESTURE, "fallback": DRAWN}, monkeypatch)
+    assert RenderConfig(**DRAWN).train_videos == 2  # type: ignore[arg-type]
+    assert metrics["trained_on"] == "rendered"
+    assert (tmp_path / "models" / "gesture" / "gesture.onnx").is_file()
+
+
+def test_a_row_without_its_hand_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_kitti(tmp_path, num_frames=3)
+    for label in (tmp_path / "data" / "kitti" / "labels").iterdir():
+        label.write_text("")
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"gesture": {}}}))
+    assert run_stage("gesture", run, tmp_path, {"gesture": GESTURE}, monkeypatch) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "has 0 lines, but gestures.csv names row 5" in error
+    assert not (tmp_path / "models").exists()
