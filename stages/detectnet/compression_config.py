@@ -92,14 +92,20 @@ class RetrainConfig:
 
     float_fit: ordinary training of the pruned network, null = none. Then batch normalisation is
     folded, ranges are calibrated, and qat_fit trains on with every convolution's weights and
-    inputs rounded to 8 bits. quantize_heads: the two output layers' weights are rounded too (their
+    inputs rounded to 8 bits. batch_norm_images: on how many training pictures the statistics of
+    batch normalisation are measured anew, before and after float_fit; 0 = kept, as NVIDIA does.
+    quantize_heads: the two output layers' weights are rounded too (their
     inputs always are; NVIDIA leaves these weights in floating point).
     """
 
     float_fit: FitConfig | None = field(default_factory=_recovery_fit)
     qat_fit: FitConfig = field(default_factory=_short_fit)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    batch_norm_images: int = 320
     quantize_heads: bool = True
+
+    def __post_init__(self) -> None:
+        require_range("retrain.batch_norm_images", self.batch_norm_images, 0, 1_000_000)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
-"""Fold batch normalisation into the convolution in front of it."""
+"""Batch normalisation: measure its statistics anew, and fold it into the convolution in front."""
 
 import copy
+from collections.abc import Iterable
 
+import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -22,6 +24,27 @@ def fold_batch_norm(model: DetectNet) -> DetectNet:
         assert isinstance(norm, nn.BatchNorm2d)
         folded.add_module(name, fuse_conv_bn_eval(conv, norm))
     return drop_batch_norm(folded)
+
+
+@torch.no_grad()
+def measure_batch_norm(model: DetectNet, batches: Iterable[torch.Tensor]) -> None:
+    """Replace the running statistics by the mean over batches of images, in place.
+
+    Running averages with momentum 0.01 remember hundreds of steps, so after pruning and a short
+    training they still describe the network before. A folded model stays as it is.
+    """
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's word for an equally weighted mean
+    was_training = model.training
+    model.train()
+    for images in batches:
+        model(images)
+    model.train(was_training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def drop_batch_norm(model: DetectNet) -> DetectNet:

@@ -11,6 +11,7 @@ import torch
 from deploy.core.cluster import Postprocess
 from stages.detectnet.compression_config import RetrainConfig
 from stages.detectnet.data import Samples
+from stages.detectnet.folding import measure_batch_norm
 from stages.detectnet.model import DetectNet
 from stages.detectnet.quantization import quantize_model
 from stages.detectnet.training import FitResult, Log, fit
@@ -54,6 +55,7 @@ def retrain_model(
     Raises DetectNetError when the network is quantized already or the loss diverges.
     """
     float_result = None
+    _measure_batch_norm(model, samples_train, config)
     if config.float_fit is not None:
         float_result = fit(
             model,
@@ -64,6 +66,7 @@ def retrain_model(
             work_dir=work_dir / "float" if work_dir else None,
             log=log,
         )
+        _measure_batch_norm(model, samples_train, config)
     batches = calibration_batches(samples_train, num_images=config.calibration.images)
     quantized = quantize_model(
         model, batches, config.calibration, quantize_heads=config.quantize_heads
@@ -88,6 +91,12 @@ def calibration_batches(samples: Samples, *, num_images: int) -> Iterator[torch.
     for start in range(0, count, CALIBRATION_BATCH):
         pixels = samples.images[indices[start : start + CALIBRATION_BATCH]]
         yield torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255.0
+
+
+def _measure_batch_norm(model: DetectNet, samples: Samples, config: RetrainConfig) -> None:
+    if config.batch_norm_images > 0:
+        batches = calibration_batches(samples, num_images=config.batch_norm_images)
+        measure_batch_norm(model, batches)
 
 
 def _counted_on(log: Log | None, offset: int) -> Log | None:

@@ -2,7 +2,7 @@ import copy
 
 import torch
 
-from stages.detectnet.folding import fold_batch_norm, is_folded
+from stages.detectnet.folding import fold_batch_norm, is_folded, measure_batch_norm
 from tests.stages.detectnet.tiny import tiny_images, tiny_model
 
 
@@ -26,3 +26,17 @@ def test_folding_leaves_its_argument_alone_and_is_idempotent():
     first, second = folded.state_dict(), again.state_dict()
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_measured_statistics_are_the_means_over_the_batches():
+    model = tiny_model()
+    batches = tiny_images(4).split(2)
+    with torch.no_grad():
+        inputs = [model.conv1(batch) for batch in batches]
+    measure_batch_norm(model, batches)
+    means = torch.stack([values.mean(dim=(0, 2, 3)) for values in inputs]).mean(dim=0)
+    variances = torch.stack([values.var(dim=(0, 2, 3)) for values in inputs]).mean(dim=0)
+    assert torch.allclose(model.bn_conv1.running_mean, means, atol=1e-5)
+    assert torch.allclose(model.bn_conv1.running_var, variances, atol=1e-5)
+    assert model.bn_conv1.momentum == 0.01
+    assert not model.training
