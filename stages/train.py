@@ -42,8 +42,10 @@ def run(stage: Stage) -> Summary:
         work_dir=stage.work_dir(),
         log=stage.tracker.log_metrics,
     )
-    if result.is_main:
-        _write(stage, result, postprocess)
+    if not result.is_main:
+        # A helper process of a run on several devices: the first process writes everything.
+        sys.exit(0)
+    _write(stage, result, postprocess)
     counts = {"images": len(samples["train"]), "epochs": config.epochs, **result.metrics}
     return Summary(counts, stage.out(MODEL))
 

@@ -4,9 +4,6 @@ Field names follow NVIDIA's DetectNet_v2 experiment spec where it has the same s
 `FitConfig` is what every training loop reads (train, and the quantization-aware retrain);
 `TrainConfig` is the `train` section. The defaults are the preset conf/train/default.yaml;
 conf/train/tao.yaml is NVIDIA's.
-
-Classes that nest others, or are nested, are not frozen: OmegaConf cannot merge values into a
-frozen inner class. Nothing writes into them.
 """
 
 import dataclasses
@@ -58,7 +55,7 @@ class ModelConfig:
             )
 
 
-@dataclass
+@dataclass(frozen=True)
 class OptimizerConfig:
     """Which optimiser, and its constants.
 
@@ -83,7 +80,7 @@ class OptimizerConfig:
         require_range("optimizer.gradient_clip_norm", self.gradient_clip_norm, 0.0, 1.0e6)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ScheduleConfig:
     """Learning rate against progress in [0, 1].
 
@@ -102,7 +99,7 @@ class ScheduleConfig:
         require_range("schedule.annealing", self.annealing, self.soft_start, 0.999)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TargetConfig:
     """How boxes are drawn as coverage ellipses; names as in NVIDIA's bbox_rasterizer_config."""
 
@@ -119,7 +116,7 @@ class TargetConfig:
         require_range("targets.deadzone_radius", self.deadzone_radius, 0.0, 1.0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class LossConfig:
     """Coverage and box losses and their weights.
 
@@ -151,7 +148,7 @@ class LossConfig:
             raise ValueError("loss.coverage_weight + loss.bbox_weight must be above 0")
 
 
-@dataclass
+@dataclass(frozen=True)
 class AugmentConfig:
     """Random changes of one training picture and its boxes; names and units as in NVIDIA's spec.
 
@@ -188,7 +185,7 @@ class AugmentConfig:
             require_range(f"augment.{name}", getattr(self, name), 0, 10_000)
 
 
-@dataclass
+@dataclass(frozen=True)
 class FitConfig:
     """One training run.
 
@@ -229,7 +226,7 @@ class FitConfig:
         require_choice("precision", self.precision, PRECISIONS)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainConfig(FitConfig):
     """The `train` section: a fit from scratch, at full width."""
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
 
+from stages._config import section_of
 from stages.detectnet.config import (
     AugmentConfig,
     FitConfig,
@@ -22,7 +22,7 @@ CONF = Path(__file__).parents[3] / "conf"
 
 def read(path: str, cls: type) -> object:
     values = yaml.safe_load((CONF / path).read_text())
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
+    return section_of({path.split("/")[0]: values}, cls)
 
 
 def test_default_preset_is_what_the_code_defaults_to() -> None:
