@@ -7,8 +7,9 @@ composes or parses Hydra's override grammar.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -206,14 +207,12 @@ def _explain(name: str, cls: type, error: Exception) -> str:
 
 def _nested(cls: type, full_key: str | None) -> type:
     """Follow a dotted key into nested dataclasses and return the innermost class that holds it."""
-    from dataclasses import fields, is_dataclass
-
     for part in (full_key or "").split(".")[:-1]:
-        types = {field.name: field.type for field in fields(cls)}
-        inner = types.get(part)
-        if not (isinstance(inner, type) and is_dataclass(inner)):
+        hint = get_type_hints(cls).get(part)
+        inner = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
+        if not inner:
             break
-        cls = inner
+        cls = inner[0]
     return cls
 
 

@@ -5,7 +5,7 @@ that belong to no room and lists them all. Unknown keys and wrong types are refu
 classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from stages._device_config import DeviceConfig
 from stages.datasets.config import DatasetConfig, SplitConfig
@@ -40,6 +40,12 @@ class PostprocessConfig:
     confidence: str
     confidence_threshold: float
     minimum_box_height: float
+
+    def __post_init__(self) -> None:
+        # NumPy is behind this import; --help and configuration without it stay quick.
+        from deploy.core.cluster import Postprocess, check_postprocess
+
+        check_postprocess(Postprocess(**asdict(self)))
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def open_tracker(
     params: all sections of resolved.yaml, recorded flat on the run.
     Raises TrackingError when the store cannot be reached.
     """
-    if config.mode == "off":
+    if config.mode == "off" or is_helper_process():
         yield Tracker()
         return
     client = connect(config)
@@ -141,6 +141,11 @@ def open_tracker(
     finally:
         for run_id in filter(None, (tracker.run_id, parent)):
             client.set_terminated(run_id, status=status)
+
+
+def is_helper_process() -> bool:
+    """Whether this is not the first process of a distributed training, which alone records."""
+    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def connect(config: TrackingConfig) -> "MlflowClient":

@@ -27,7 +27,7 @@ def python_files(folder: str) -> list[Path]:
 
 
 def imports_of(path: Path) -> set[str]:
-    """Every module that a file imports anywhere, as dotted names (`a.b` for `from a.b import c`)."""
+    """Every module that a file imports anywhere: `a.b` and `a.b.c` for `from a.b import c`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -48,8 +48,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def call(project: Path, *command: str, status: int = 0) -> str:
-    """Run a command in the project; return what it printed; fail with it when the status differs.
-    """
+    """Run a command in the project; return what it printed; fail when the status differs."""
     done = subprocess.run(
         command,
         cwd=project,
@@ -64,8 +63,7 @@ def call(project: Path, *command: str, status: int = 0) -> str:
 
 
 def fresh_copy(place: Path, **params: str) -> Path:
-    """Copy what git would track into a repository of its own, with choices written to params.yaml.
-    """
+    """Copy what git would track into a repository of its own, with choices in params.yaml."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -166,7 +164,9 @@ def test_an_edit_in_conf_retrain_reruns_retrain_and_nothing_before_it(restored: 
     call(restored, "dvc", "repro", "compose")
     assert json.loads(call(restored, "dvc", "status", "--json")) == {}
     smoke = restored / "conf/experiment/smoke.yaml"
-    smoke.write_text(smoke.read_text().replace("float_fit:\n    epochs: 1", "float_fit:\n    epochs: 2"))
+    smoke.write_text(
+        smoke.read_text().replace("float_fit:\n    epochs: 1", "float_fit:\n    epochs: 2")
+    )
     call(restored, "dvc", "repro", "compose")
     assert set(json.loads(call(restored, "dvc", "status", "--json"))) == {"retrain"}
 

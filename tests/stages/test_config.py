@@ -25,10 +25,16 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class WarmupConfig:
+    steps: int = 10
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     epochs: int = 3
     learning_rate: float = 1.0e-3
     loss: LossConfig = field(default_factory=LossConfig)
+    warmup: WarmupConfig | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -62,7 +68,12 @@ def composed(project: Path, params: str) -> dict:
 
 
 def test_null_means_the_default_and_the_schema_fills_the_rest(project: Path):
-    expected = {"epochs": 3, "learning_rate": 0.001, "loss": {"weight": 1.0}}
+    expected = {
+        "epochs": 3,
+        "learning_rate": 0.001,
+        "loss": {"weight": 1.0},
+        "warmup": None,
+    }
     assert composed(project, "train: null\n") == {"train": expected}
 
 
@@ -94,6 +105,7 @@ def test_choices_experiments_and_overrides_in_that_order(
         ("train: huge\n", ["huge", "long", "short"]),
         ("overrides: {train: {epoch: 7}}\n", ["train.epoch", "epochs, learning_rate, loss"]),
         ("overrides: {train: {loss: {wieght: 7}}}\n", ["train.loss.wieght", "known keys: weight"]),
+        ("overrides: {train: {warmup: {step: 7}}}\n", ["train.warmup.step", "known keys: steps"]),
         ("overrides: {train: {epochs: many}}\n", ["train.epochs", "many"]),
         ("overrides: {train: {epochs: 0}}\n", ["train.epochs is 0", "expected 1 or more"]),
         ("overrides: {trian: {epochs: 1}}\n", ["trian", "known: train"]),

@@ -1,6 +1,7 @@
 """Atomic outputs leave earlier results whole; hashes depend on names and contents alone."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,17 @@ import pytest
 from stages._files import atomic, hash_paths, rounded, write_json
 
 
+def fail_after(place: Path, write: Callable[[Path], object], *, is_file: bool) -> None:
+    with atomic(place, is_file=is_file) as aside:
+        write(aside)
+        raise RuntimeError
+
+
 def test_a_failed_write_leaves_the_earlier_file_whole(tmp_path: Path):
     place = tmp_path / "out.txt"
     place.write_text("before")
-    with pytest.raises(RuntimeError), atomic(place, is_file=True) as aside:
-        aside.write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail_after(place, lambda aside: aside.write_text("half"), is_file=True)
     assert place.read_text() == "before"
     assert os.listdir(tmp_path) == ["out.txt"]
 
@@ -22,9 +28,8 @@ def test_a_failed_write_leaves_the_earlier_folder_whole(tmp_path: Path):
     place = tmp_path / "out"
     place.mkdir()
     (place / "a").write_text("before")
-    with pytest.raises(RuntimeError), atomic(place) as aside:
-        (aside / "b").write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail_after(place, lambda aside: (aside / "b").write_text("half"), is_file=False)
     assert [p.name for p in place.iterdir()] == ["a"]
     assert os.listdir(tmp_path) == ["out"]
 

@@ -162,6 +162,15 @@ def test_tracking_off_imports_no_mlflow():
     assert done.stdout.split("} ")[1].strip() == "False"
 
 
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_helper_processes_of_a_distributed_training_record_nothing(
+    root: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(name, "1")
+    with open_tracker(LOCAL, "train", {}) as tracker:
+        assert tracker.ids()["run_id"] is None
+
+
 def test_the_null_tracker_takes_every_call(tmp_path: Path):
     tracker = Tracker()
     tracker.log_metrics({"a": 1.0})

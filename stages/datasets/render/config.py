@@ -8,11 +8,13 @@ class RenderConfig:
     """What to draw. Fractions are in [0, 1]; heights are fractions of the frame's height."""
 
     seed: int = 0
-    image_wh: list[int] = field(default_factory=lambda: [960, 540])
-    train_videos: int = 52
+    image_wh: list[int] = field(default_factory=lambda: [768, 432])
+    train_videos: int = 200
     val_videos: int = 6
     test_videos: int = 8
-    frames_per_video: int = 20
+    frames_per_video: int = 20  # of val and test: every frame in turn
+    train_frames: int = 5  # of a training video: many rooms and people teach more than many frames
+    train_step: int = 8  # frames from one of those to the next, as EgoHands' are seconds apart
     min_hand_height: float = 0.05
     max_hand_height: float = 0.45
     person_frac: float = 0.6  # videos with a partner (face, torso) opposite
@@ -32,8 +34,9 @@ class RenderConfig:
         for name in ("train_videos", "val_videos", "test_videos"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
-        if self.frames_per_video < 1:
-            raise ValueError(f"frames_per_video is {self.frames_per_video}, expected 1 or more")
+        for name in ("frames_per_video", "train_frames", "train_step"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if not 0.0 < self.min_hand_height < self.max_hand_height <= 0.8:
             raise ValueError(
                 f"hand heights are {self.min_hand_height} to {self.max_hand_height}, expected "

@@ -6,6 +6,7 @@ does not matter; polygons.mat carries a fixed header where scipy writes the date
 same bytes.
 """
 
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -56,7 +57,8 @@ def render_dataset(config: RenderConfig, folder: Path, *, workers: int) -> Rende
     else:
         with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs) or 1)) as pool:
             hands = _count_with_progress(pool.imap_unordered(render_video, jobs), len(jobs))
-    return RenderReport(len(jobs), len(jobs) * config.frames_per_video, hands)
+    frames = sum(len(drawn_frames(job.config, job.split)) for job in jobs)
+    return RenderReport(len(jobs), frames, hands)
 
 
 def _count_with_progress(hands: Iterable[int], num_videos: int) -> int:
@@ -66,10 +68,15 @@ def _count_with_progress(hands: Iterable[int], num_videos: int) -> int:
 def list_jobs(config: RenderConfig, root: Path) -> list[Job]:
     counts = (config.train_videos, config.val_videos, config.test_videos)
     return [
-        Job(config, split, number, str(root))
+        Job(_scripted(config, split), split, number, str(root))
         for split, count in zip(SPLITS, counts, strict=True)
         for number in range(count)
     ]
+
+
+def _scripted(config: RenderConfig, split: str) -> RenderConfig:
+    """The config of one video: its script is as long as its last drawn frame needs."""
+    return dataclasses.replace(config, frames_per_video=drawn_frames(config, split)[-1] + 1)
 
 
 def open_scene(job: Job) -> tuple[Scene, np.random.Generator]:
@@ -77,6 +84,13 @@ def open_scene(job: Job) -> tuple[Scene, np.random.Generator]:
     key = (SPLITS.index(job.split), job.number)
     rng = np.random.default_rng(np.random.SeedSequence(job.config.seed, spawn_key=key))
     return build_scene(rng, job.split, job.config), rng
+
+
+def drawn_frames(config: RenderConfig, split: str) -> range:
+    """Which frames of a video's script are drawn: all in turn, or far apart ones for training."""
+    if split == "train":
+        return range(0, config.train_frames * config.train_step, config.train_step)
+    return range(config.frames_per_video)
 
 
 def render_video(job: Job) -> int:
@@ -87,7 +101,8 @@ def render_video(job: Job) -> int:
     folder.mkdir()
     hands = []
     quality = [cv2.IMWRITE_JPEG_QUALITY, scene.camera.quality]
-    for index, frame in enumerate(render_frames(scene, rng, job.config)):
+    indices = drawn_frames(job.config, job.split)
+    for index, frame in enumerate(render_frames(scene, rng, job.config, indices)):
         path = folder / f"frame_{index:04d}.jpg"
         if not cv2.imwrite(str(path), frame.image, quality):
             raise OSError(f"could not write {path}")

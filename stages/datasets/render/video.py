@@ -1,6 +1,6 @@
 """Frames of one video: hands and arms over the room, what is visible of each, and its labels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -53,10 +53,18 @@ class _Actor(NamedTuple):
     joints: np.ndarray  # (21, 2) picture pixels
 
 
-def render_frames(scene: Scene, rng: np.random.Generator, config: RenderConfig) -> Iterator[Frame]:
-    """Draw the video's frames in order; rng drives the camera's unrest and noise alone."""
+def render_frames(
+    scene: Scene,
+    rng: np.random.Generator,
+    config: RenderConfig,
+    indices: Iterable[int] | None = None,
+) -> Iterator[Frame]:
+    """Draw frames of the video's script in order: those at the indices, or all of them.
+
+    rng drives the camera's unrest and noise alone.
+    """
     phase = rng.uniform(0, 6.3, 4)
-    for index in range(config.frames_per_video):
+    for index in range(config.frames_per_video) if indices is None else indices:
         sway = np.sin(index * np.array([0.21, 0.13, 0.17, 0.09]) + phase)
         shift = (
             round(float(sway[0] + sway[1]) * 0.45 * MARGIN),

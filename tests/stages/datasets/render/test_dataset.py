@@ -9,12 +9,19 @@ import pytest
 import scipy.io
 
 from stages.datasets.render.config import RenderConfig
-from stages.datasets.render.dataset import list_jobs, render_dataset
+from stages.datasets.render.dataset import drawn_frames, list_jobs, render_dataset
 from stages.datasets.render.poses import GESTURES
 from stages.datasets.render.script import FIELDS
 
 SMALL = RenderConfig(
-    seed=5, image_wh=[320, 180], train_videos=2, val_videos=1, test_videos=1, frames_per_video=3
+    seed=5,
+    image_wh=[320, 180],
+    train_videos=2,
+    val_videos=1,
+    test_videos=1,
+    frames_per_video=3,
+    train_frames=3,
+    train_step=4,
 )
 
 
@@ -47,7 +54,7 @@ def test_another_seed_gives_other_pictures(folder: Path, tmp_path: Path) -> None
         train_videos=1,
         val_videos=0,
         test_videos=0,
-        frames_per_video=1,
+        train_frames=1,
     )
     render_dataset(config, tmp_path, workers=1)
     frame = next(tmp_path.rglob("*.jpg"))
@@ -103,3 +110,9 @@ def test_no_videos_is_an_empty_set(tmp_path: Path) -> None:
     config = RenderConfig(train_videos=0, val_videos=0, test_videos=0)
     assert list_jobs(config, tmp_path) == []
     assert render_dataset(config, tmp_path, workers=2) == (0, 0, 0)
+
+
+def test_training_frames_lie_train_step_apart_and_the_others_follow_each_other() -> None:
+    config = RenderConfig(train_frames=3, train_step=8, frames_per_video=4)
+    assert list(drawn_frames(config, "train")) == [0, 8, 16]
+    assert list(drawn_frames(config, "val")) == list(drawn_frames(config, "test")) == [0, 1, 2, 3]
