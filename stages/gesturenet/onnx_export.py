@@ -8,7 +8,8 @@ layer stays in float. Each file is run by ONNX Runtime and compared with PyTorch
 as written.
 """
 
-import logging
+import contextlib
+import io
 import warnings
 from dataclasses import asdict
 from importlib.metadata import version
@@ -26,7 +27,6 @@ from stages.gesturenet.config import GESTURES, INPUT_WH
 from stages.gesturenet.errors import GestureError
 from stages.gesturenet.model import Architecture, GestureClassifier, fold_batch_norm
 
-LOGGER = logging.getLogger(__name__)
 
 INPUT_NAME = "input_1"
 OUTPUT_NAME = "activation_18"
@@ -99,10 +99,8 @@ def quantize(folded: GestureClassifier, calibration: torch.Tensor) -> nn.Module:
             for images in calibration.split(RUN_BATCH):
                 network(images)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # modelopt 0.47 warns about optional packages that are not needed
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # modelopt 0.47 warns of optional packages, and prints
         quantized = mtq.quantize(folded, QUANTIZATION, run)
     return quantized.eval()
 
