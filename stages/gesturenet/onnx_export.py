@@ -27,7 +27,6 @@ from stages.gesturenet.config import GESTURES, INPUT_WH
 from stages.gesturenet.errors import GestureError
 from stages.gesturenet.model import Architecture, GestureClassifier, fold_batch_norm
 
-
 INPUT_NAME = "input_1"
 OUTPUT_NAME = "activation_18"
 FILES = {"fp32": "gesture.onnx", "qdq": "gesture_qdq.onnx", "torch": "model.pt"}
