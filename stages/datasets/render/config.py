@@ -9,21 +9,21 @@ class RenderConfig:
 
     seed: int = 0
     image_wh: list[int] = field(default_factory=lambda: [768, 432])
-    train_videos: int = 200
+    train_videos: int = 240
     val_videos: int = 6
     test_videos: int = 8
     frames_per_video: int = 20  # of val and test: every frame in turn
-    train_frames: int = 5  # of a training video: many rooms and people teach more than many frames
-    train_step: int = 8  # frames from one of those to the next, as EgoHands' are seconds apart
-    min_hand_height: float = 0.05
+    train_frames: int = 4  # of a training video: many rooms and people teach more than many frames
+    train_step: int = 10  # frames from one of those to the next, as EgoHands' are seconds apart
+    min_hand_height: float = 0.07
     max_hand_height: float = 0.45
     person_frac: float = 0.6  # videos with a partner (face, torso) opposite
     bare_arm_frac: float = 0.5  # people without long sleeves
-    cover_frac: float = 0.65  # hands that get an object in front of them
-    border_frac: float = 0.22  # waypoints that push a hand over the frame's border
-    distractors: int = 3  # unlabelled skin-coloured things per room, at most
-    clutter: int = 9  # objects per room, at most
-    noise: float = 4.0  # sensor noise, grey levels
+    cover_frac: float = 0.4  # hands that get an object in front of them
+    border_frac: float = 0.15  # waypoints that push a hand over the frame's border
+    distractors: int = 2  # unlabelled skin-coloured things per room, at most
+    clutter: int = 7  # objects per room, at most
+    noise: float = 3.0  # sensor noise, grey levels
     jpeg_quality: int = 88
 
     def __post_init__(self) -> None:

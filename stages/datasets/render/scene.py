@@ -159,10 +159,10 @@ def _distractor(
     size = float(rng.uniform(0.2, 0.38)) * height
     skin = random_skin(rng, sample_unit(rng, split))
     kind = rng.uniform()
-    if kind < 0.35:
+    if kind < 0.45:
         return draw_elbow(rng, skin, light, frame_wh, size)
     at = (float(rng.uniform(0.05, 0.95)) * width, float(rng.uniform(0.1, 0.9)) * height)
-    if kind < 0.65:
+    if kind < 0.9:
         portrait = draw_portrait(rng, skin, random_cloth(rng, split), light, size)
         return [move_layer(portrait, (int(at[0]), int(at[1] * 0.8)))]
     return draw_blob(rng, split, at, light, frame_wh, size)
@@ -194,8 +194,8 @@ def _region(
     if field.startswith("my"):
         return Region((0.12, 0.55) if on_left else (0.45, 0.88), (0.42, 0.84), (0.22, 0.44))
     if partner is None:
-        small = rng.uniform() < 0.3
-        length = (0.09, 0.16) if small else (0.17, 0.34)
+        small = rng.uniform() < 0.12
+        length = (0.09, 0.16) if small else (0.19, 0.36)
         return Region((0.08, 0.36) if on_left else (0.64, 0.92), (0.18, 0.66), length)
     width, height = config.image_wh
     face, side = partner.face_height, -1.0 if on_left else 1.0

@@ -6,7 +6,7 @@ from stages.datasets.render.config import RenderConfig
 
 
 def test_default_is_valid() -> None:
-    assert RenderConfig().image_wh == [960, 540]
+    assert RenderConfig().image_wh == [768, 432]
 
 
 @pytest.mark.parametrize(

@@ -56,11 +56,13 @@ def test_every_room_has_distractors_in_skin_colours(sample_videos: list[Video]) 
     assert min(video.scene.num_distractors for video in sample_videos) >= 1
 
 
-def test_outlines_lie_inside_the_frame(sample_videos: list[Video]) -> None:
+def test_outlines_lie_inside_the_frame(
+    sample_videos: list[Video], sample_config: RenderConfig
+) -> None:
     for hand in all_hands(sample_videos):
         assert len(hand.outline) >= 3
         assert (hand.outline >= 0).all()
-        assert (hand.outline <= [960, 540]).all()
+        assert (hand.outline <= sample_config.image_wh).all()
 
 
 def test_gestures_are_labelled_only_when_visible(
