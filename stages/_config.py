@@ -187,7 +187,7 @@ def _schema(cls: type) -> DictConfig:
         node = todo.pop()
         OmegaConf.set_readonly(node, None)
         children = (child for _, child in node.items_ex(resolve=False))
-        todo.extend(child for child in children if isinstance(child, DictConfig))
+        todo.extend(c for c in children if isinstance(c, DictConfig) and not c._is_none())
     return schema
 
 
