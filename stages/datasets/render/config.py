@@ -19,11 +19,11 @@ class RenderConfig:
     max_hand_height: float = 0.45
     person_frac: float = 0.6  # videos with a partner (face, torso) opposite
     bare_arm_frac: float = 0.5  # people without long sleeves
-    cover_frac: float = 0.4  # hands that get an object in front of them
-    border_frac: float = 0.15  # waypoints that push a hand over the frame's border
-    distractors: int = 2  # unlabelled skin-coloured things per room, at most
-    clutter: int = 7  # objects per room, at most
-    noise: float = 3.0  # sensor noise, grey levels
+    cover_frac: float = 0.42  # hands that get an object in front of them
+    border_frac: float = 0.2  # waypoints that push a hand over the frame's border
+    distractors: int = 1  # unlabelled skin-coloured things per room, at most
+    clutter: int = 6  # objects per room, at most
+    noise: float = 2.5  # sensor noise, grey levels
     jpeg_quality: int = 88
 
     def __post_init__(self) -> None:
