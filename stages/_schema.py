@@ -54,7 +54,7 @@ class EvaluateConfig:
 
     split: str = "test"
     num_samples: int = 12
-    speed_images: int = 50
+    speed_images: int = 20
     limit: int | None = None
 
     def __post_init__(self) -> None:

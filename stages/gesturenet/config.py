@@ -111,7 +111,7 @@ class GestureConfig:
 
     model: str = "open"
     width: int = 16
-    epochs: int = 10
+    epochs: int = 12
     batch_size: int = 32
     resolutions: list[int] = field(default_factory=lambda: [160])
     learning_rate: float = 0.015
