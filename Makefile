@@ -39,10 +39,10 @@ repro: $(STAMP)  ## Run the whole pipeline; only what changed runs again
 	dvc repro
 
 test: $(STAMP)  ## All tests
-	python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup
 
 test-fast: $(STAMP)  ## Tests without the end-to-end ones
-	python -m pytest -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 test-py36: $(STAMP)  ## deploy's tests on a real Python 3.6, where one is installed
 	bash tests/py36.sh

@@ -209,7 +209,8 @@ def _nested(cls: type, full_key: str | None) -> type:
     """Follow a dotted key into nested dataclasses and return the innermost class that holds it."""
     for part in (full_key or "").split(".")[:-1]:
         hint = get_type_hints(cls).get(part)
-        inner = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
+        kinds = (hint, *get_args(hint))
+        inner = [kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)]
         if not inner:
             break
         cls = inner[0]

@@ -172,7 +172,7 @@ def _cast(
     rng: np.random.Generator, partner: Partner | None, config: RenderConfig
 ) -> tuple[HandScript, ...]:
     """Choose 1 to 4 hands and write their scripts, others' hands first (they are behind)."""
-    count = int(rng.choice([1, 2, 3, 4], p=[0.16, 0.38, 0.31, 0.15]))
+    count = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.4, 0.28, 0.12]))
     chosen = sorted(rng.permutation(len(FIELDS))[:count].tolist(), reverse=True)
     return tuple(
         write_script(
