@@ -27,7 +27,7 @@ class DeviceConfig:
     warmup: int = 5
     repeats: int = 60
     fp32_tolerance: float = 1.0e-3
-    max_ap50_drop: float = 0.01
+    max_ap50_drop: float = 0.02
 
     def __post_init__(self) -> None:
         _check_known("device.targets", self.targets, TARGETS)

@@ -27,6 +27,7 @@ FIGURES = (
     "gesture/samples.jpg",
 )
 DEMO_TIMEOUT_S = 300
+DEMO_FPS = "10"  # drawn frames follow each other at this rate
 
 
 def run(stage: Stage) -> Summary:
@@ -76,6 +77,7 @@ def run_bundle(bundle: Path, frames: Path, folder: Path) -> list[dict[str, Any]]
             archive.extractall(elsewhere, filter="data")
         root = next(Path(elsewhere).iterdir())
         command = [sys.executable, "-m", "deploy.run", "--source", str(frames.resolve())]
+        command += ["--fps", DEMO_FPS]
         command += [
             "--sink",
             str((folder / "demo.mp4").resolve()),
