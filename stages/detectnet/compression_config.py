@@ -28,7 +28,7 @@ class PruneConfig:
     """
 
     threshold: float | None = None
-    params_frac: float | None = 0.38
+    params_frac: float | None = 0.4
     importance: str = "l2_bn"
     normalizer: str = "max"
     equalization: str = "union"
@@ -72,13 +72,13 @@ class CalibrationConfig:
 
 def _recovery_fit() -> FitConfig:
     """Return the training of the pruned float network: like the first one, shorter and gentler."""
-    return FitConfig(epochs=6, learning_rate=8.0e-3)
+    return FitConfig(epochs=9, learning_rate=8.0e-3)
 
 
 def _short_fit() -> FitConfig:
     """Return the quantization-aware tail: few steps, small and falling learning rate."""
     return FitConfig(
-        epochs=2,
+        epochs=1,
         learning_rate=5.0e-4,
         precision="32-true",
         optimizer=OptimizerConfig(name="adamw"),

@@ -202,7 +202,7 @@ class FitConfig:
     seed: int = 42
     ema_decay: float = 0.99
     freeze_batch_norm: bool = False
-    validate_every_epochs: int = 4
+    validate_every_epochs: int = 8
     select: str = "last"
     accelerator: str = "auto"
     devices: str = "auto"
