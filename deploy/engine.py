@@ -31,7 +31,7 @@ PRECISIONS = ("fp32", "int8", "bf16")
 # The role in model.json of the file that each precision reads.
 FILE_ROLES = {"fp32": "fp32", "int8": "qdq", "bf16": "fp32"}
 
-# Last onnxruntime with wheels (x86_64 and aarch64) for each Python, pypi.org 2026-11.
+# Last onnxruntime with wheels (x86_64 and aarch64) for each Python (2026-11).
 LAST_ONNXRUNTIME = {
     (3, 6): "1.10.0",
     (3, 7): "1.14.1",
