@@ -20,7 +20,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install repro test test-fast test-py36 check format lock ui demo pull push pictures browser clean
+.PHONY: help install repro test test-fast test-kill test-py36 check format lock ui demo pull push pictures browser clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -39,10 +39,13 @@ repro: $(STAMP)  ## Run the whole pipeline; only what changed runs again
 	dvc repro
 
 test: $(STAMP)  ## All tests
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m "not kill"
 
 test-fast: $(STAMP)  ## Tests without the end-to-end ones
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m "not slow and not kill"
+
+test-kill: $(STAMP)  ## The pipeline, killed in every stage, ends in the same bytes (4 minutes)
+	OMP_NUM_THREADS=1 python -m pytest -m kill tests/test_pipeline.py
 
 test-py36: $(STAMP)  ## deploy's tests on a real Python 3.6, where one is installed
 	bash tests/py36.sh

@@ -255,6 +255,7 @@ def repro_killed_in(project: Path, stage: str, delay_s: float) -> bool:
     return was_running
 
 
+@pytest.mark.kill
 def test_killed_in_every_stage_the_pipeline_ends_in_the_same_bytes(
     project: Path, tmp_path_factory: pytest.TempPathFactory
 ):
