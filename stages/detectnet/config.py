@@ -68,8 +68,8 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1.0e-8
-    weight_decay: float = 0.01
-    muon_momentum: float = 0.95
+    weight_decay: float = 0.1
+    muon_momentum: float = 0.9
     gradient_clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
@@ -163,12 +163,12 @@ class AugmentConfig:
     hflip_probability: float = 0.5
     translate_max_x: int = 24
     translate_max_y: int = 16
-    zoom_min: float = 0.7
-    zoom_max: float = 1.3
+    zoom_min: float = 0.8
+    zoom_max: float = 1.2
     rotate_max_rad: float = 0.0
     rotate_probability: float = 1.0
-    hue_rotation_max: float = 20.0
-    saturation_shift_max: float = 0.3
+    hue_rotation_max: float = 8.0
+    saturation_shift_max: float = 0.2
     contrast_scale_max: float = 0.3
     contrast_center: float = 0.5
     brightness_scale_max: float = 0.2

@@ -111,11 +111,11 @@ class GestureConfig:
 
     model: str = "open"
     width: int = 16
-    epochs: int = 12
+    epochs: int = 18
     batch_size: int = 32
     resolutions: list[int] = field(default_factory=lambda: [160])
-    learning_rate: float = 0.015
-    weight_decay: float = 0.1
+    learning_rate: float = 0.02
+    weight_decay: float = 0.2
     warmup_frac: float = 0.1
     label_smoothing: float = 0.05
     ema_decay: float = 0.99

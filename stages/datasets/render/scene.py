@@ -59,7 +59,7 @@ def random_light(rng: np.random.Generator) -> Light:
     warm = rng.normal(0.0, 0.10)
     tint = np.array([1.0 - warm, 1.0 + rng.normal(0.0, 0.02), 1.0 + warm])
     power = rng.uniform(0.55, 0.95)
-    ambient = np.array([1.0 + 0.5 * warm, 1.0, 1.0 - 0.5 * warm]) * rng.uniform(0.34, 0.56)
+    ambient = np.array([1.0 + 0.5 * warm, 1.0, 1.0 - 0.5 * warm]) * rng.uniform(0.42, 0.6)
     unit = direction / np.linalg.norm(direction)
     return Light(
         unit.astype(np.float32), (tint * power).astype(np.float32), ambient.astype(np.float32)
@@ -202,7 +202,8 @@ def _region(
     near, far = sorted((partner.centre[0] + side * reach * face) / width for reach in (0.2, 1.5))
     middle = partner.centre[1] / height
     x = (min(max(near, 0.06), 0.8), max(min(far, 0.94), 0.2))
-    y = (max(middle, 0.15), min(middle + 2.0 * face / height, 0.8))
+    low = middle + 0.4 * face / height  # at a table hands are seldom in front of the face
+    y = (max(low, 0.15), min(middle + 2.0 * face / height, 0.8))
     return Region(x, y, (0.75 * face / height, 0.98 * face / height))
 
 
