@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 STAGES = sorted(p.stem for p in (ROOT / "stages").glob("[!_]*.py"))
-ROOMS = ("datasets", "detectnet", "gesturenet")
+ROOMS = ("datasets", "detectnet", "gesturenet", "learning")
 # The frame of every stage: its changes do not change what a stage computes.
 FRAME = {f"stages/_{name}.py" for name in ("stage", "files", "config", "schema", "tracking")}
 LAZY_IN_DEPLOY = {

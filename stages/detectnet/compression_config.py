@@ -2,13 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from stages.detectnet.config import (
-    FitConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    require_choice,
-    require_range,
-)
+from stages.detectnet.config import FitConfig, OptimizerConfig, ScheduleConfig
+from stages.learning.checks import require_choice, require_range
 
 IMPORTANCES = ("l2", "l2_bn")
 NORMALIZERS = ("max", "l2")
@@ -72,7 +67,7 @@ class CalibrationConfig:
 
 def _recovery_fit() -> FitConfig:
     """Return the training of the pruned float network: like the first one, shorter and gentler."""
-    return FitConfig(epochs=9, learning_rate=8.0e-3)
+    return FitConfig(epochs=10, learning_rate=8.0e-3)
 
 
 def _short_fit() -> FitConfig:

@@ -9,26 +9,14 @@ conf/train/tao.yaml is NVIDIA's.
 import dataclasses
 from dataclasses import dataclass, field
 
+from stages.learning.checks import PRECISIONS, require_choice, require_range
+
 NUM_LAYERS = (10, 18, 34)
 OPTIMIZERS = ("adam", "adamw", "muon")
 SCHEDULES = ("soft_start_annealing", "one_cycle")
 COVERAGE_LOSSES = ("tao", "balanced", "focal")
 BBOX_LOSSES = ("tao", "normalized", "giou")
 SELECTIONS = ("last", "best")
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-
-
-def require_choice(name: str, value: str, known: tuple[str, ...] | tuple[int, ...]) -> None:
-    """Raise ValueError, naming the known choices, when value is not one of them."""
-    if value not in known:
-        choices = ", ".join(str(choice) for choice in known)
-        raise ValueError(f"{name} is {value!r}; known choices: {choices}")
-
-
-def require_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise ValueError when value is outside [low, high] or not a number."""
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; expected {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -46,7 +34,7 @@ class ModelConfig:
     all_projections: bool = True
 
     def __post_init__(self) -> None:
-        require_choice("model.num_layers", self.num_layers, NUM_LAYERS)  # type: ignore[arg-type]
+        require_choice("model.num_layers", self.num_layers, NUM_LAYERS)
         require_range("model.width", self.width, 4, 512)
         if len(self.input_wh) != 2 or any(side < 32 or side % 16 for side in self.input_wh):
             raise ValueError(
@@ -196,7 +184,7 @@ class FitConfig:
     devices, num_nodes, precision: Lightning Fabric's words, "auto" decides by the machine.
     """
 
-    epochs: int = 16
+    epochs: int = 14
     batch_size: int = 16
     learning_rate: float = 1.6e-2
     seed: int = 42

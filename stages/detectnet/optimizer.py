@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from stages.detectnet.config import OptimizerConfig
-from stages.detectnet.muon import Muon
+from stages.learning.muon import Muon
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

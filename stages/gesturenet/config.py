@@ -6,6 +6,7 @@ The defaults are conf/gesture/open.yaml. Field names of `roi` are those of deplo
 from dataclasses import dataclass, field
 
 from stages.datasets.render.config import RenderConfig
+from stages.learning.checks import PRECISIONS, require_choice, require_range
 
 # The order is GestureNet's (NGC model card; labels_gesturenet.txt of NVIDIA's demo): it is the
 # model's output order.
@@ -15,19 +16,6 @@ INPUT_WH = (160, 160)
 MODELS = ("open",)
 ROI_MODES = ("ratio", "pixels")
 ROI_BORDERS = ("pad", "clip", "shift")
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-
-
-def require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise ValueError, naming the known choices, when value is not one of them."""
-    if value not in known:
-        raise ValueError(f"{name} is {value!r}; known choices: {', '.join(known)}")
-
-
-def require_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise ValueError when value is outside [low, high] or not a number."""
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; expected {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -111,11 +99,11 @@ class GestureConfig:
 
     model: str = "open"
     width: int = 16
-    epochs: int = 18
+    epochs: int = 20
     batch_size: int = 32
     resolutions: list[int] = field(default_factory=lambda: [160])
-    learning_rate: float = 0.02
-    weight_decay: float = 0.2
+    learning_rate: float = 0.015
+    weight_decay: float = 0.1
     warmup_frac: float = 0.1
     label_smoothing: float = 0.05
     ema_decay: float = 0.99

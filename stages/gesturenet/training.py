@@ -27,15 +27,13 @@ from stages.gesturenet.crops import Crops
 from stages.gesturenet.feed import crops_to_tensor, training_batches
 from stages.gesturenet.metrics import accuracy, confusion_matrix, negative_log_likelihood
 from stages.gesturenet.model import Architecture, GestureClassifier
-from stages.gesturenet.optimizer import Muon
+from stages.gesturenet.optimizer import build_optimizer, set_learning_rate
+from stages.learning.precision import choose_precision, min_input_channels
 
 LOGGER = logging.getLogger(__name__)
 CHECKPOINT = "training.ckpt"
 GRADIENT_CLIP_NORM = 5.0
 PREDICT_BATCH = 128
-# PyTorch 2.13 on a CPU: the bfloat16 backward pass of a 1x1 stride-2 convolution of 8 channels in
-# channels_last writes beyond its memory (free(): invalid next size). Sixteen channels are safe.
-BF16_MIN_CPU_WIDTH = 16
 
 Row = dict[str, float]
 
@@ -101,31 +99,19 @@ def learning_rate_at(progress: float, config: GestureConfig) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * along)) / 2
 
 
-def choose_precision(config: GestureConfig) -> str:
-    """Return Fabric's precision; "auto" is bfloat16 where the processor computes in it.
-
-    Measured on an EPYC with avx512_bf16, batch 64: 1.2 to 1.8 times the crops per second of
-    float32.
-    """
-    if config.precision != "auto":
-        return config.precision
-    if torch.cuda.is_available() and config.accelerator != "cpu":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    if config.width < BF16_MIN_CPU_WIDTH:
-        return "32-true"
-    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if has_bfloat16 else "32-true"
-
-
 def _build(config: GestureConfig) -> _State:
     torch.manual_seed(config.seed)
-    precision = choose_precision(config)
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=cast(Any, precision))
-    LOGGER.info("gesture: training on %s in %s", fabric.device, precision)
     model = GestureClassifier(Architecture(width=config.width))
+    precision = choose_precision(
+        config.precision, config.accelerator, min_channels=min_input_channels(model)
+    )
+    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=cast(Any, precision.name))
+    LOGGER.info(
+        "gesture: training on %s in %s: %s", fabric.device, precision.name, precision.reason
+    )
     average = GestureClassifier(model.architecture)
     average.load_state_dict(model.state_dict())
-    optimizer = Muon(model, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = build_optimizer(model, weight_decay=config.weight_decay)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module, wrapped = fabric.setup(model, optimizer)
     module.mark_forward_method("logits")
@@ -145,8 +131,7 @@ def _train_epoch(
     losses, num_seen = 0.0, 0
     for index, (images, targets) in enumerate(batches):
         progress = (epoch + min(1.0, num_seen / num_crops)) / config.epochs
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate_at(progress, config)
+        set_learning_rate(state.optimizer, learning_rate_at(progress, config))
         losses += len(targets) * _step(state, images, targets, config)
         num_seen += len(targets)
         _update_average(

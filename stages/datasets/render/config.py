@@ -11,7 +11,7 @@ class RenderConfig:
     image_wh: list[int] = field(default_factory=lambda: [768, 432])
     train_videos: int = 240
     val_videos: int = 6
-    test_videos: int = 8
+    test_videos: int = 12
     frames_per_video: int = 20  # of val and test: every frame in turn
     train_frames: int = 4  # of a training video: many rooms and people teach more than many frames
     train_step: int = 10  # frames from one of those to the next, as EgoHands' are seconds apart

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from deploy.core.roi import RoiRule
-from stages.gesturenet import training
 from stages.gesturenet.config import GestureAugmentConfig, GestureConfig
 from stages.gesturenet.feed import (
     balanced_order,
@@ -135,8 +134,3 @@ def test_plain_crops_are_the_runtimes_size_and_at_most_what_is_asked_for() -> No
     crops = striped_crops(2, size_px=96)
     assert plain_crops(crops, num=5, rule=RULE).shape == (5, 160, 160, 3)
     assert plain_crops(crops, num=100, rule=RULE).shape == (12, 160, 160, 3)
-
-
-def test_automatic_precision_is_one_of_fabrics() -> None:
-    assert training.choose_precision(GestureConfig()) in ("32-true", "bf16-mixed", "16-mixed")
-    assert training.choose_precision(GestureConfig(precision="32-true")) == "32-true"

@@ -1,18 +1,35 @@
 """The drawn set is hard enough to mean something, and not harder than it may be."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
 from deploy.core.average_precision import evaluate_detections
+from deploy.core.cluster import Postprocess
+from stages.datasets.config import DatasetConfig
+from stages.datasets.convert import convert_dataset
+from stages.datasets.index import read_index
 from stages.datasets.render.appearance import CLOTHS, WALLS, owner_of
 from stages.datasets.render.config import RenderConfig
+from stages.datasets.render.dataset import render_dataset
 from stages.datasets.render.poses import GESTURES
 from stages.datasets.render.script import FIELDS
 from stages.datasets.render.video import MIN_HEIGHT_GESTURE, MIN_VISIBLE, MIN_VISIBLE_GESTURE, Hand
+from stages.detectnet.config import ModelConfig, TrainConfig
+from stages.detectnet.data import Samples, load_samples
+from stages.detectnet.training import fit
+from stages.detectnet.validation import validate
+from stages.train import build_model
 from tests.stages.datasets.render.conftest import Video
 from tests.stages.datasets.render.skin_detector import detect_skin
+
+POSTPROCESS = Postprocess(
+    **yaml.safe_load((Path(__file__).parents[4] / "conf/postprocess/default.yaml").read_text())
+)
 
 
 def all_hands(videos: list[Video]) -> list[Hand]:
@@ -107,3 +124,31 @@ def test_skin_colour_does_not_find_the_hands(
             found[name] = detect_skin(frame.image, cut_arms=cut_arms)
     metrics = evaluate_detections(found, truths, confidence_threshold=0.5)
     assert 0.0 < metrics.ap50 <= 0.3
+
+
+def test_a_small_net_after_one_epoch_does_not_find_the_hands(tmp_path: Path) -> None:
+    """960 pictures, as many as an epoch of the default set; 240 drawn ones, four times each."""
+    samples = draw_samples(tmp_path)
+    config = TrainConfig(epochs=4, validate_every_epochs=0)
+    assert (ModelConfig().width, len(samples["train"]) * config.epochs) == (16, 960)
+    network = build_model(ModelConfig(), seed=config.seed)
+    result = fit(network, samples["train"], None, config, postprocess=POSTPROCESS, work_dir=None)
+    found = validate(result.model, samples["test"], POSTPROCESS, device=torch.device("cpu"))
+    assert found["ap50"] <= 0.6
+
+
+def draw_samples(folder: Path) -> dict[str, Samples]:
+    config = RenderConfig(train_videos=60, val_videos=0, test_videos=10, frames_per_video=4)
+    raw, kitti = folder / "raw", folder / "kitti"
+    kitti.mkdir()
+    render_dataset(config, raw, workers=1)
+    convert_dataset(DatasetConfig(kind="rendered", render=config), raw, kitti)
+    stems = [row.stem for row in read_index(kitti / "index.csv")]
+    return {
+        side: load_samples(
+            kitti,
+            [stem for stem in stems if stem.startswith(side.upper())],
+            input_wh=ModelConfig().input_wh,
+        )
+        for side in ("train", "test")
+    }

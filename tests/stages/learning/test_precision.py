@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.detectnet import compute
-from stages.detectnet.compute import choose_precision, cpu_flags, min_input_channels
 from stages.detectnet.model import DetectNet, build_architecture
+from stages.learning import precision
+from stages.learning.precision import choose_precision, cpu_flags, min_input_channels
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from stages.detectnet.model import DetectNet, build_architecture
 def test_cpu_precision(
     flags: frozenset[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compute, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_precision("auto", "auto", min_channels=16).name == expected
     assert choose_precision("32-true", "auto", min_channels=8) == ("32-true", "as configured")
@@ -44,7 +44,7 @@ def test_flags_are_read(tmp_path: Path) -> None:
 
 def test_a_cpu_computes_narrow_convolutions_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """In bfloat16 they corrupt memory: see BF16_MIN_CPU_CHANNELS."""
-    monkeypatch.setattr(compute, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_precision("auto", "cpu", min_channels=8).name == "32-true"
 

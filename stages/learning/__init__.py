@@ -1,0 +1,1 @@
+"""What the training of both networks shares: optimiser, choice of precision, range checks."""
