@@ -1,5 +1,8 @@
 """Stage `split`: the videos of data/kitti -> data/split/{train,val,test}.txt, without a leak.
 
+frames.sha256 beside them stands for every picture and label: stages that read data/kitti declare
+data/split, and DVC looks at one file instead of thousands for each of them.
+
 Run: dvc repro split, or python -m stages.split --out DIR (seconds). Counts are in
 results/split.json.
 """
@@ -7,6 +10,7 @@ results/split.json.
 import sys
 from pathlib import Path
 
+from stages._files import hash_paths
 from stages._stage import Stage, Summary, main
 from stages.datasets.config import SplitConfig
 from stages.datasets.index import read_index, write_stems
@@ -24,6 +28,7 @@ def run(stage: Stage) -> Summary:
     with stage.writing(SPLIT) as folder:
         for side, rows in split.items():
             write_stems(folder / f"{side}.txt", [row.stem for row in rows])
+        (folder / "frames.sha256").write_text(hash_paths([kitti]) + "\n")
     counts = {side: count_side(rows, kitti / "labels") for side, rows in split.items()}
     stage.write_metrics({side: count._asdict() for side, count in counts.items()})
     return Summary(

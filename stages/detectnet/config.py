@@ -15,7 +15,8 @@ NUM_LAYERS = (10, 18, 34)
 OPTIMIZERS = ("adam", "adamw", "muon")
 SCHEDULES = ("soft_start_annealing", "one_cycle")
 COVERAGE_LOSSES = ("tao", "balanced", "focal")
-BBOX_LOSSES = ("tao", "normalized", "giou")
+COVERAGE_TARGETS = ("ellipse", "iou")
+BBOX_LOSSES = ("tao", "normalized", "giou", "normalized+giou")
 SELECTIONS = ("last", "best")
 
 
@@ -109,14 +110,17 @@ class LossConfig:
     """Coverage and box losses and their weights.
 
     coverage "tao": cross-entropy with coverage_foreground_weight, mean over all cells;
-    "balanced": the same cross-entropy, foreground and background averaged apart. bbox "tao":
-    |error| weighted by coverage / ellipse area, mean over all cells; "normalized": weighted mean
-    over covered cells. Initial and target weights, autoweighting and its bounds as in NVIDIA's
+    "balanced": the same cross-entropy, foreground and background averaged apart; "focal": cells
+    weighted by their squared error. coverage_target: "ellipse" (NVIDIA's) or "iou", the fit of the
+    box that a covered cell predicts. bbox "tao": |error| weighted by coverage / ellipse area, mean
+    over all cells; "normalized": weighted mean over covered cells; "giou": 1 - generalised IoU;
+    "normalized+giou": their sum. Initial and target weights, autoweighting and its bounds as in NVIDIA's
     cost_function_config. regularizer_l1: weight of sum |kernel| and sum |bias| of all
     convolutions.
     """
 
     coverage: str = "balanced"
+    coverage_target: str = "ellipse"
     bbox: str = "normalized"
     coverage_foreground_weight: float = 0.5
     coverage_weight: float = 1.0
@@ -130,6 +134,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         require_choice("loss.coverage", self.coverage, COVERAGE_LOSSES)
+        require_choice("loss.coverage_target", self.coverage_target, COVERAGE_TARGETS)
         require_choice("loss.bbox", self.bbox, BBOX_LOSSES)
         require_range("loss.coverage_foreground_weight", self.coverage_foreground_weight, 0.0, 1.0)
         if self.coverage_weight + self.bbox_weight <= 0.0:

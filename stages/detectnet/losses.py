@@ -33,13 +33,16 @@ class LossWeights(NamedTuple):
 
 def compute_losses(outputs: Outputs, targets: Targets, config: LossConfig) -> LossTerms:
     """Compute both terms as the configuration says."""
+    bbox = BBOX_LOSSES[config.bbox](outputs.bbox, targets)
+    if config.coverage_target == "iou":
+        targets = targets._replace(coverage=iou_coverage(outputs.bbox, targets))
     entropy = cross_entropy(outputs.coverage, targets.coverage)
     if config.coverage == "focal":
         coverage = focal_coverage_loss(entropy, outputs.coverage, targets.coverage)
     else:
         average = coverage_loss if config.coverage == "tao" else balanced_coverage_loss
         coverage = average(entropy, targets.coverage, config.coverage_foreground_weight)
-    return LossTerms(coverage, BBOX_LOSSES[config.bbox](outputs.bbox, targets))
+    return LossTerms(coverage, bbox)
 
 
 def cross_entropy(coverage: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -93,6 +96,24 @@ def normalized_bbox_loss(bbox: torch.Tensor, targets: Targets) -> torch.Tensor:
     return (targets.bbox_weight * error).sum() / targets.bbox_weight.sum().clamp_min(1.0)
 
 
+def iou_coverage(bbox: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """Return what covered cells should say of their own box: its IoU with the truth, (B, 1, h, w).
+
+    Confidence then ranks boxes by how well they fit. No gradient; empty cells stay 0.
+    Source: Li et al., Generalized Focal Loss, NeurIPS 2020 (joint quality and class).
+    """
+    predicted, wanted = bbox.detach().clamp_min(0.0), targets.bbox.clamp_min(0.0)
+    shared = _area(torch.minimum(predicted, wanted))
+    union = _area(predicted) + _area(wanted) - shared
+    iou = (shared / union.clamp_min(AREA_EPS)).clamp_min(AREA_EPS)[:, None]
+    return torch.where(targets.coverage > 0, iou, 0.0)
+
+
+def normalized_and_giou_loss(bbox: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """Sum of both: distances in pixels guide boxes that do not overlap, GIoU the last ones."""
+    return normalized_bbox_loss(bbox, targets) + giou_loss(bbox, targets)
+
+
 def giou_loss(bbox: torch.Tensor, targets: Targets) -> torch.Tensor:
     """Mean over covered cells of 1 - generalised IoU, weighted by coverage; 0 without such cells.
 
@@ -113,7 +134,12 @@ def _area(distance: torch.Tensor) -> torch.Tensor:
     return (left + right) * (top + bottom)
 
 
-BBOX_LOSSES = {"tao": bbox_loss, "normalized": normalized_bbox_loss, "giou": giou_loss}
+BBOX_LOSSES = {
+    "tao": bbox_loss,
+    "normalized": normalized_bbox_loss,
+    "giou": giou_loss,
+    "normalized+giou": normalized_and_giou_loss,
+}
 
 
 def initial_weights(config: LossConfig) -> LossWeights:

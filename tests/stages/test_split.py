@@ -25,7 +25,7 @@ def test_lists_and_counts_are_written(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_stage("split", run, root, SECTIONS, monkeypatch) == 0
-    lists = {path.stem: path.read_text().split() for path in (root / "data/split").iterdir()}
+    lists = {path.stem: path.read_text().split() for path in (root / "data/split").glob("*.txt")}
     assert lists == {
         "train": [
             "EXTRA0_x",
@@ -43,6 +43,25 @@ def test_lists_and_counts_are_written(
         "test": {"images": 2, "boxes": 2, "videos": 1},
     }
     assert "split: 5 train images, 2 val images, 2 test images" in capsys.readouterr().err
+
+
+def test_the_hash_stands_for_every_picture_and_label(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def split_again() -> str:
+        assert run_stage("split", run, root, SECTIONS, monkeypatch) == 0
+        return (root / "data/split/frames.sha256").read_text()
+
+    first = split_again()
+    assert split_again() == first
+    labels = root / "data/kitti/labels/TRAIN_A_1_frame_0011.txt"
+    labels.write_text(labels.read_text().replace("hand", "foot"))
+    second = split_again()
+    image = root / "data/kitti/images/TRAIN_A_1_frame_0011.jpg"
+    content = image.read_bytes()
+    image.unlink()
+    image.write_bytes(content + b"\0")
+    assert len({first, second, split_again()}) == 3
 
 
 def test_a_leak_stops_the_stage_and_writes_nothing(

@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "data/split").mkdir()
     for side, stems in (("train", samples.stems[:6]), ("val", samples.stems[6:])):
         (tmp_path / f"data/split/{side}.txt").write_text("\n".join(stems) + "\n")
-    stages = {"train": {"deps": ["data/kitti", "data/split"]}}
+    stages = {"train": {"deps": ["data/split"]}}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     return tmp_path
 

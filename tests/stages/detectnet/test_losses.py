@@ -58,6 +58,11 @@ SECOND = -math.log(0.7)
         ("focal", "tao", (0.05**2 * FIRST + 0.3**2 * SECOND, 0.25 * 1.5 / 8)),
         # Sides 1, 1, 1, 1 in 1.5, 1, 2, 1: shared 4, union = hull = 7; weight .75, at least 1.
         ("tao", "giou", ((0.05 * FIRST + 0.95 * SECOND) / 2, 0.75 * (1 - 4 / 7))),
+        (
+            "tao",
+            "normalized+giou",
+            ((0.05 * FIRST + 0.95 * SECOND) / 2, 0.25 * 0.375 + 0.75 * (1 - 4 / 7)),
+        ),
     ],
 )
 def test_both_terms(coverage: str, bbox: str, expected: tuple[float, float]) -> None:
@@ -66,7 +71,23 @@ def test_both_terms(coverage: str, bbox: str, expected: tuple[float, float]) -> 
     assert [float(term) for term in terms] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("bbox", ["tao", "normalized", "giou"])
+def test_covered_cells_may_aim_at_the_fit_of_their_box() -> None:
+    """The first cell's box has IoU 4 / 7 with the truth; the empty one still aims at 0."""
+    config = LossConfig(coverage="tao", coverage_target="iou", coverage_foreground_weight=0.05)
+    aim = 4 / 7
+    first = -(aim * math.log(0.8) + (1 - aim) * math.log(0.2))
+    terms = compute_losses(OUTPUTS, TARGETS, config)
+    assert float(terms.coverage) == pytest.approx((0.05 * first + 0.95 * SECOND) / 2, rel=1e-3)
+
+
+def test_the_aim_has_no_gradient_of_its_own() -> None:
+    bbox = OUTPUTS.bbox.clone().requires_grad_()
+    config = LossConfig(coverage="tao", coverage_target="iou")
+    terms = compute_losses(Outputs(OUTPUTS.coverage, bbox), TARGETS, config)
+    assert not terms.coverage.requires_grad
+
+
+@pytest.mark.parametrize("bbox", ["tao", "normalized", "giou", "normalized+giou"])
 @pytest.mark.parametrize("coverage", ["tao", "balanced", "focal"])
 def test_perfect_maps_cost_nothing(coverage: str, bbox: str) -> None:
     targets = Targets(maps(1.0, 0.0), TARGETS.bbox, maps(1.0, 0.0))
@@ -75,7 +96,7 @@ def test_perfect_maps_cost_nothing(coverage: str, bbox: str) -> None:
     assert [float(term) for term in terms] == pytest.approx([0.0, 0.0], abs=1e-4)
 
 
-@pytest.mark.parametrize("bbox", ["tao", "normalized", "giou"])
+@pytest.mark.parametrize("bbox", ["tao", "normalized", "giou", "normalized+giou"])
 @pytest.mark.parametrize("coverage", ["tao", "balanced", "focal"])
 def test_pictures_without_boxes_have_finite_gradients(coverage: str, bbox: str) -> None:
     raw = torch.zeros(1, 5, 1, 2, requires_grad=True)
