@@ -114,8 +114,8 @@ class LossConfig:
     weighted by their squared error. coverage_target: "ellipse" (NVIDIA's) or "iou", the fit of the
     box that a covered cell predicts. bbox "tao": |error| weighted by coverage / ellipse area, mean
     over all cells; "normalized": weighted mean over covered cells; "giou": 1 - generalised IoU;
-    "normalized+giou": their sum. Initial and target weights, autoweighting and its bounds as in NVIDIA's
-    cost_function_config. regularizer_l1: weight of sum |kernel| and sum |bias| of all
+    "normalized+giou": their sum. Initial and target weights, autoweighting and its bounds as in
+    NVIDIA's cost_function_config. regularizer_l1: weight of sum |kernel| and sum |bias| of all
     convolutions.
     """
 
