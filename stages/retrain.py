@@ -15,7 +15,7 @@ from stages._schema import PostprocessConfig
 from stages._stage import Stage, Summary, main
 from stages.detectnet.checkpoint import load_checkpoint, save_model
 from stages.detectnet.compression_config import RetrainConfig
-from stages.detectnet.data import Samples, load_samples
+from stages.detectnet.data import Samples, load_samples, require_boxes
 from stages.detectnet.history import write_history
 from stages.detectnet.retraining import Retrained, retrain_model
 
@@ -49,9 +49,10 @@ def run(stage: Stage) -> Summary:
 
 def _load(stage: Stage, side: str, input_wh: list[int]) -> Samples:
     stems = (stage.dep(SPLIT) / f"{side}.txt").read_text().split()
-    return load_samples(
+    samples = load_samples(
         stage.dep(KITTI), stems, input_wh=input_wh, cache_dir=stage.work_dir(), desc=side
     )
+    return require_boxes(samples, stage.dep(KITTI)) if side == "train" else samples
 
 
 def _write(stage: Stage, retrained: Retrained, postprocess: Postprocess) -> None:
@@ -63,10 +64,13 @@ def _write(stage: Stage, retrained: Retrained, postprocess: Postprocess) -> None
 
 
 def phase_metrics(retrained: Retrained) -> dict[str, float]:
-    """Return the validation AP of the quantized network and, as float_*, of the one before."""
+    """Return the validation AP of the quantized network; as float_* and ptq_* of the one before,
+    without rounding and with it.
+    """
     before = retrained.float_result.metrics if retrained.float_result else {}
     return {
         **{f"float_{name}": value for name, value in before.items()},
+        **{f"ptq_{name}": value for name, value in retrained.ptq_metrics.items()},
         **retrained.qat_result.metrics,
     }
 

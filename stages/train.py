@@ -17,7 +17,7 @@ from stages._schema import PostprocessConfig
 from stages._stage import Stage, Summary, main
 from stages.detectnet.checkpoint import save_model
 from stages.detectnet.config import ModelConfig, TrainConfig
-from stages.detectnet.data import Samples, load_samples
+from stages.detectnet.data import Samples, load_samples, require_boxes
 from stages.detectnet.history import write_history
 from stages.detectnet.model import DetectNet, build_architecture, count_parameters
 from stages.detectnet.training import FitResult, fit
@@ -66,9 +66,10 @@ def build_model(config: ModelConfig, *, seed: int) -> DetectNet:
 def _load(stage: Stage, side: str) -> Samples:
     stems = (stage.dep(SPLIT) / f"{side}.txt").read_text().split()
     input_wh = stage.section(ModelConfig).input_wh
-    return load_samples(
+    samples = load_samples(
         stage.dep(KITTI), stems, input_wh=input_wh, cache_dir=stage.work_dir(), desc=side
     )
+    return require_boxes(samples, stage.dep(KITTI)) if side == "train" else samples
 
 
 def _write(stage: Stage, result: FitResult, postprocess: Postprocess) -> None:

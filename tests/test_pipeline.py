@@ -229,14 +229,14 @@ def test_an_unknown_key_fails_the_pipeline_in_one_line_and_keeps_earlier_results
     )
 
 
-def repro_killed_in(project: Path, stage: str, delay_s: float) -> bool:
+def repro_killed_in(project: Path, stage: str, delay_s: float, *options: str) -> bool:
     """Start `dvc repro`, kill -9 its whole process group inside a stage; False when it ended
     first."""
     log = project / ".work" / "kill.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("w") as stream:
         process = subprocess.Popen(
-            ["dvc", "repro"],
+            ["dvc", "repro", *options],
             cwd=project,
             env=environment(),
             stdout=stream,
@@ -253,6 +253,20 @@ def repro_killed_in(project: Path, stage: str, delay_s: float) -> bool:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
     return was_running
+
+
+@pytest.mark.parametrize(
+    ("stage", "delay_s"), [("download", 2.0), ("train", 5.0), ("retrain", 6.0), ("gesture", 5.0)]
+)
+def test_a_long_stage_killed_half_way_ends_in_the_same_bytes(
+    restored: Path, stage: str, delay_s: float
+):
+    """Forced, since DVC would take the outputs from its cache; all stages: `make test-kill`."""
+    expected = outputs(restored)
+    assert repro_killed_in(restored, stage, delay_s, "--force", "--single-item", stage)
+    call(restored, "dvc", "repro", "--force", "--single-item", stage)
+    assert outputs(restored) == expected
+    assert not (restored / ".work" / stage).exists()
 
 
 @pytest.mark.kill

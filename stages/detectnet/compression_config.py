@@ -15,8 +15,9 @@ CALIBRATIONS = ("max", "percentile", "entropy")
 class PruneConfig:
     """Which output filters go; NVIDIA's rule (facts in stages/detectnet/pruning.py).
 
-    Exactly one of threshold (on the normalised filter norm) and params_frac (fraction of the
-    parameters to keep, in (0, 1); the threshold is then searched) is set. granularity: kept
+    Exactly one is set: threshold, on the normalised filter norm; or params_frac or flops, the
+    fraction in (0, 1) of the parameters or of the multiply-accumulates to keep at most, for which
+    the threshold is searched. granularity: kept
     channels are rounded up to its multiple. min_filters: no layer gets thinner than this.
     importance "l2" is NVIDIA's; "l2_bn" scales each filter's norm by the batch normalisation
     behind it. normalizer and equalization as in NVIDIA's `prune` command.
@@ -24,6 +25,7 @@ class PruneConfig:
 
     threshold: float | None = None
     params_frac: float | None = 0.4
+    flops: float | None = None
     importance: str = "l2_bn"
     normalizer: str = "max"
     equalization: str = "union"
@@ -36,15 +38,19 @@ class PruneConfig:
         require_choice("prune.equalization", self.equalization, EQUALIZATIONS)
         require_range("prune.granularity", self.granularity, 1, 512)
         require_range("prune.min_filters", self.min_filters, 1, 512)
-        if (self.threshold is None) == (self.params_frac is None):
+        goals = (self.threshold, self.params_frac, self.flops)
+        if sum(goal is not None for goal in goals) != 1:
             raise ValueError(
-                f"prune.threshold is {self.threshold} and prune.params_frac is "
-                f"{self.params_frac}; expected exactly one of them, the other null"
+                f"prune.threshold is {self.threshold}, prune.params_frac is "
+                f"{self.params_frac} and prune.flops is {self.flops}; expected exactly one of "
+                "them, the others null"
             )
         if self.threshold is not None:
             require_range("prune.threshold", self.threshold, 0.0, 1.0e6)
         if self.params_frac is not None:
             require_range("prune.params_frac", self.params_frac, 0.0, 1.0)
+        if self.flops is not None:
+            require_range("prune.flops", self.flops, 0.0, 1.0)
 
 
 @dataclass(frozen=True)

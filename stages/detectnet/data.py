@@ -87,6 +87,19 @@ def load_samples(
     return Samples(tuple(stems), images, tuple(boxes), np.array(sizes, dtype=np.int64))
 
 
+def require_boxes(samples: Samples, kitti_dir: Path) -> Samples:
+    """Return the samples unchanged; raise DetectNetError when none has a box of the class."""
+    if any(len(boxes) for boxes in samples.boxes):
+        return samples
+    paths = (kitti_dir / "labels" / f"{stem}.txt" for stem in samples.stems)
+    seen = sorted({label.type for path in paths for label in read_labels(str(path))})
+    raise DetectNetError(
+        f"none of the {len(samples)} frames to train on has a box of the class {CLASS_NAME!r}, "
+        f"their labels have {', '.join(seen) or 'no box at all'}; rename the class in the "
+        "dataset's labels, or correct the split"
+    )
+
+
 def pad_boxes(boxes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Stack the boxes of N frames: (N, M, 4) float32 padded with 0, and is_box (N, M); M >= 1."""
     most = max(1, max((len(frame) for frame in boxes), default=0))

@@ -7,7 +7,8 @@ weights are kept, so that the pruned network is the old one without those channe
 Source of the rule: NVIDIA TAO 5, nvidia_tao_tf1 core/pruning/pruning.py (method min_weight).
 Which layers belong together comes from Torch-Pruning's dependency graph (Fang et al., DepGraph,
 CVPR 2023).
-Deviations: `importance` l2_bn, and a target fraction of parameters in place of a threshold.
+Deviations: `importance` l2_bn, and a target fraction of parameters or of multiply-accumulates in
+place of a threshold.
 """
 
 import copy
@@ -21,7 +22,7 @@ from torch import nn
 from stages.detectnet.compression_config import PruneConfig
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.folding import is_folded, norm_name
-from stages.detectnet.layer_costs import LayerChange, compare_layers
+from stages.detectnet.layer_costs import LayerChange, compare_layers, count_costs
 from stages.detectnet.model import Architecture, DetectNet, count_parameters
 from stages.detectnet.rounding import HEADS
 
@@ -48,7 +49,7 @@ def prune_model(model: DetectNet, config: PruneConfig) -> Pruned:
     """Remove the least important channels of an unquantized network; `model` stays as it is.
 
     Raises DetectNetError for a model whose batch normalisation is folded (a quantized one), and
-    when params_frac cannot be reached with these granularity and min_filters.
+    when params_frac or flops cannot be reached with these granularity and min_filters.
     """
     if is_folded(model):
         raise DetectNetError(
@@ -58,7 +59,6 @@ def prune_model(model: DetectNet, config: PruneConfig) -> Pruned:
     groups = find_groups(model, config)
     threshold = config.threshold
     if threshold is None:
-        assert config.params_frac is not None
         threshold = find_threshold(model.architecture, groups, config)
     keep = keep_channels(groups, threshold, config)
     pruned = remove_channels(model, keep)
@@ -150,27 +150,34 @@ def keep_channels(
 def find_threshold(
     architecture: Architecture, groups: Sequence[Group], config: PruneConfig
 ) -> float:
-    """Find the smallest threshold that keeps at most params_frac of the parameters.
+    """Find the smallest threshold that keeps at most the wanted part of the network's cost.
 
-    The parameters kept fall in steps, at the importances themselves, so those are bisected.
+    The cost falls in steps, at the importances themselves, so those are bisected.
     """
-    assert config.params_frac is not None
-    limit = config.params_frac * _count_for(architecture, {})
+    name, frac, count = (
+        ("params_frac", config.params_frac, _count_params)
+        if config.flops is None
+        else ("flops", config.flops, _count_macs)
+    )
+    assert frac is not None
+    whole = count(architecture)
     candidates = [0.0, *torch.cat([group.importance for group in groups]).unique().tolist()]
 
-    def params_at(threshold: float) -> int:
-        return _count_for(architecture, keep_channels(groups, threshold, config))
+    def kept_at(threshold: float) -> float:
+        keep = keep_channels(groups, threshold, config)
+        channels = {**architecture.channels, **{conv: len(keep[conv]) for conv in keep}}
+        return count(replace_channels(architecture, channels)) / whole
 
-    if params_at(candidates[-1]) > limit:
-        least = params_at(candidates[-1]) / _count_for(architecture, {})
+    least = kept_at(candidates[-1])
+    if least > frac:
         raise DetectNetError(
-            f"prune.params_frac is {config.params_frac}, but granularity {config.granularity} and "
-            f"min_filters {config.min_filters} leave at least {least:.3f}; lower those two"
+            f"prune.{name} is {frac}, but granularity {config.granularity} and min_filters "
+            f"{config.min_filters} leave at least {least:.3f}; lower those two"
         )
     low, high = -1, len(candidates) - 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if params_at(candidates[middle]) <= limit else (middle, high)
+        low, high = (low, middle) if kept_at(candidates[middle]) <= frac else (middle, high)
     return candidates[high]
 
 
@@ -195,14 +202,15 @@ def replace_channels(architecture: Architecture, channels: Mapping[str, int]) ->
     return replace(architecture, channels=dict(channels))
 
 
-def _count_for(architecture: Architecture, keep: Mapping[str, Sequence[int]]) -> int:
-    """Count the parameters, batch normalisation's included, with the kept channels alone."""
-    channels = {
-        name: len(keep[name]) if name in keep else depth
-        for name, depth in architecture.channels.items()
-    }
+def _count_params(architecture: Architecture) -> int:
+    """Count the parameters, batch normalisation's included."""
     with torch.device("meta"):
-        return count_parameters(DetectNet(replace_channels(architecture, channels)))
+        return count_parameters(DetectNet(architecture))
+
+
+def _count_macs(architecture: Architecture) -> int:
+    """Count the multiply-accumulates of all convolutions for one picture."""
+    return sum(macs for _, _, macs in count_costs(architecture).values())
 
 
 def _dependency_graph(model: DetectNet) -> Any:

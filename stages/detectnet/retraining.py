@@ -15,6 +15,7 @@ from stages.detectnet.folding import measure_batch_norm
 from stages.detectnet.model import DetectNet
 from stages.detectnet.quantization import quantize_model
 from stages.detectnet.training import FitResult, Log, fit
+from stages.detectnet.validation import validate
 
 LOGGER = logging.getLogger(__name__)
 CALIBRATION_BATCH = 16
@@ -22,10 +23,15 @@ CALIBRATION_BATCH = 16
 
 @dataclass(frozen=True)
 class Retrained:
-    """The quantized network and what each phase gave; float_result is None without that phase."""
+    """The quantized network and what each phase gave; float_result is None without that phase.
+
+    ptq_metrics: ap, ap50, ap75 on the validation split with the ranges alone, before any training
+    with rounding (post-training quantization); empty without that split.
+    """
 
     model: DetectNet
     float_result: FitResult | None
+    ptq_metrics: dict[str, float]
     qat_result: FitResult
 
     @property
@@ -71,6 +77,10 @@ def retrain_model(
     quantized = quantize_model(
         model, batches, config.calibration, quantize_heads=config.quantize_heads
     )
+    ptq_metrics: dict[str, float] = {}
+    if samples_val is not None:
+        device = next(quantized.parameters()).device
+        ptq_metrics = validate(quantized, samples_val, postprocess, device=device)
     qat_result = fit(
         quantized,
         samples_train,
@@ -81,7 +91,7 @@ def retrain_model(
         log=_counted_on(log, len(float_result.history) if float_result else 0),
     )
     assert isinstance(qat_result.model, DetectNet)
-    return Retrained(qat_result.model, float_result, qat_result)
+    return Retrained(qat_result.model, float_result, ptq_metrics, qat_result)
 
 
 def calibration_batches(samples: Samples, *, num_images: int) -> Iterator[torch.Tensor]:

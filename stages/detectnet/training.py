@@ -8,7 +8,6 @@ the epoch (feed.py), the rest is in the checkpoint (fit_state.py).
 
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -49,6 +48,9 @@ from stages.detectnet.validation import validate
 
 LOGGER = logging.getLogger(__name__)
 Log = Callable[[Mapping[str, float], int], None]
+# How often the losses are looked at; each look waits for the GPU.
+CHECK_STEPS = 50
+NAMED_FRAMES = 4
 
 
 class FitResult(NamedTuple):
@@ -81,7 +83,7 @@ class _Run(NamedTuple):
     fabric: Fabric
     network: nn.Module
     feed: Feed
-    num_samples: int
+    stems: tuple[str, ...]
     input_wh: tuple[int, int]
     config: FitConfig
 
@@ -142,7 +144,7 @@ def _prepare(
     network, optimizer = fabric.setup(model, optimizer)
     average = WeightAverage(model, decay=config.ema_decay) if config.ema_decay > 0.0 else None
     feed = Feed(samples, device=fabric.device)
-    run = _Run(fabric, network, feed, len(samples), samples.input_wh, config)
+    run = _Run(fabric, network, feed, samples.stems, samples.input_wh, config)
     return run, FitState(model, optimizer, average, initial_weights(config.loss))
 
 
@@ -172,25 +174,27 @@ def _run_steps(run: _Run, state: FitState) -> EpochSums:
     config, fabric = run.config, run.fabric
     shard = Shard(fabric.global_rank, fabric.world_size)
     order = epoch_order(
-        run.num_samples,
+        len(run.stems),
         batch_size=config.batch_size,
         shard=shard,
         seed=config.seed,
         epoch=state.epoch,
     )
     generator = seeded(config.seed, state.epoch, shard.rank)
-    sums = torch.zeros(3, device=fabric.device)
+    losses = torch.zeros(len(order), 3, device=fabric.device)
     desc = f"epoch {state.epoch + 1}/{config.epochs}"
     disable = None if fabric.is_global_zero else True
     learning_rate = 0.0
     for index, indices in enumerate(tqdm(order, desc=desc, unit="batch", disable=disable)):
         step = state.epoch * len(order) + index
         learning_rate = _set_rate(state, config, step=step, total=config.epochs * len(order))
-        sums += _train_step(run, state, indices, generator)
-    total = fabric.all_reduce(sums, reduce_op="sum")
+        losses[index] = _train_step(run, state, indices, generator)
+        if (index + 1) % CHECK_STEPS == 0 or index + 1 == len(order):
+            _check_finite(run, losses, order, epoch=state.epoch)
+    total = fabric.all_reduce(losses.sum(dim=0), reduce_op="sum")
     assert isinstance(total, torch.Tensor)
     loss, coverage, bbox = total.tolist()
-    return _check_finite(EpochSums(loss, coverage, bbox, learning_rate), state, config)
+    return EpochSums(loss, coverage, bbox, learning_rate)
 
 
 def _set_rate(state: FitState, config: FitConfig, *, step: int, total: int) -> float:
@@ -223,13 +227,23 @@ def _train_step(
     return torch.stack([loss.detach(), terms.coverage.detach(), terms.bbox.detach()])
 
 
-def _check_finite(sums: EpochSums, state: FitState, config: FitConfig) -> EpochSums:
-    if not all(math.isfinite(value) for value in sums):
-        raise DetectNetError(
-            f"the loss became {sums.loss} in epoch {state.epoch + 1}, expected a finite number; "
-            f"lower learning_rate (now {config.learning_rate:g}) or set precision: 32-true"
-        )
-    return sums
+def _check_finite(run: _Run, losses: torch.Tensor, order: torch.Tensor, *, epoch: int) -> None:
+    """Raise DetectNetError for the first step of losses (steps, 3) that is no finite number.
+
+    The checkpoint of the last whole epoch stays: it is written after this.
+    """
+    wrong = (~losses.isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if not wrong:
+        return
+    frames = [run.stems[index] for index in order[wrong[0]].tolist()]
+    more = f" and {len(frames) - NAMED_FRAMES} more" if len(frames) > NAMED_FRAMES else ""
+    kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "no epoch was finished"
+    raise DetectNetError(
+        f"the loss became {losses[wrong[0], 0].item()} at step {wrong[0] + 1} of epoch "
+        f"{epoch + 1}, with the frames {', '.join(frames[:NAMED_FRAMES])}{more}; {kept}; look at "
+        f"those frames, lower learning_rate (now {run.config.learning_rate:g}) or set precision: "
+        "32-true"
+    )
 
 
 def _validate(
@@ -296,7 +310,7 @@ def _log_row(row: HistoryRow) -> dict[str, float]:
 
 def _steps(run: _Run) -> int:
     return count_steps(
-        run.num_samples, batch_size=run.config.batch_size, world_size=run.fabric.world_size
+        len(run.stems), batch_size=run.config.batch_size, world_size=run.fabric.world_size
     )
 
 

@@ -67,7 +67,7 @@ def test_history_counts_both_phases_on(finished: Path) -> None:
     ]
     metrics = json.loads((finished / "results" / "retrain.json").read_text())
     assert metrics["epochs"] == 3
-    assert {"ap50", "float_ap50"} <= metrics.keys()
+    assert {"ap50", "float_ap50", "ptq_ap50"} <= metrics.keys()
 
 
 def test_checkpoints_are_gone_after_success(finished: Path) -> None:

@@ -73,6 +73,25 @@ def test_seed_decides_the_first_weights() -> None:
     assert not torch.equal(first.conv1.weight, other.conv1.weight)
 
 
+@pytest.mark.parametrize(("kind", "told"), [("foot", "have foot;"), (None, "have no box at all;")])
+def test_a_class_that_is_never_seen_is_one_line(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str | None,
+    told: str,
+) -> None:
+    for path in (root / "data/kitti/labels").iterdir():
+        path.write_text(path.read_text().replace("hand", kind) if kind else "")
+    assert run_stage("train", train.run, root, SECTIONS, monkeypatch) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(
+        "error: none of the 6 frames to train on has a box of the class 'hand'"
+    )
+    assert told in error
+    assert not (root / "models/train").exists()
+
+
 def test_unreadable_frame_is_one_line_and_leaves_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,9 @@ CONF = Path(__file__).parents[3] / "conf"
     [
         (lambda: PruneConfig(threshold=0.1), "exactly one of them"),
         (lambda: PruneConfig(params_frac=None), "exactly one of them"),
+        (lambda: PruneConfig(flops=0.25), "exactly one of them"),
         (lambda: PruneConfig(params_frac=1.5), "prune.params_frac is 1.5"),
+        (lambda: PruneConfig(params_frac=None, flops=-0.1), "prune.flops is -0.1"),
         (lambda: PruneConfig(importance="l1"), "known choices: l2, l2_bn"),
         (lambda: PruneConfig(equalization="sum"), "known choices: union, intersection"),
         (lambda: CalibrationConfig(method="mse"), "known choices: max, percentile, entropy"),

@@ -162,6 +162,19 @@ def test_target_fraction_is_met_by_the_smallest_threshold(importance):
     assert count_parameters(prune_model(model, lower).model) / count_parameters(model) > 0.4
 
 
+def test_target_fraction_of_multiply_accumulates_is_met_by_the_smallest_threshold():
+    model = tiny_model(width=16)
+    config = dataclasses.replace(SMALL, params_frac=None, flops=0.25)
+    pruned = prune_model(model, config)
+
+    def kept(layers):
+        return sum(one.macs_after for one in layers) / sum(one.macs_before for one in layers)
+
+    assert 0.15 < kept(pruned.layers) <= 0.25
+    lower = dataclasses.replace(config, threshold=pruned.threshold * 0.999, flops=None)
+    assert kept(prune_model(model, lower).layers) > 0.25
+
+
 def test_default_rule_removes_more_than_60_percent_of_the_tiny_model():
     architecture = build_architecture(10, width=16, input_wh=[320, 192])
     model = DetectNet(architecture)
@@ -183,8 +196,9 @@ def test_threshold_zero_keeps_everything():
     assert prune_model(model, config).model.architecture == model.architecture
 
 
-def test_an_impossible_fraction_names_what_is_possible():
-    config = dataclasses.replace(SMALL, params_frac=0.01, granularity=8, min_filters=8)
+@pytest.mark.parametrize("goal", [{"params_frac": 0.01}, {"params_frac": None, "flops": 0.01}])
+def test_an_impossible_fraction_names_what_is_possible(goal):
+    config = dataclasses.replace(SMALL, **goal, granularity=8, min_filters=8)
     with pytest.raises(DetectNetError, match=r"leave at least 0\.\d+; lower those two"):
         prune_model(tiny_model(), config)
 

@@ -1,6 +1,7 @@
 """The training loop: it learns, resumes exactly, and stops with a reason."""
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from stages.detectnet import training
 from stages.detectnet.config import AugmentConfig, FitConfig, LossConfig, OptimizerConfig
 from stages.detectnet.data import Samples
 from stages.detectnet.errors import DetectNetError
+from stages.detectnet.feed import Shard, epoch_order
 from stages.detectnet.fit_state import CHECKPOINT
 from stages.detectnet.model import DetectNet, Outputs, build_architecture
 from stages.detectnet.training import FitResult, fit, is_validated
@@ -195,24 +197,50 @@ def test_l1_pulls_unused_weights_to_zero() -> None:
     assert model.get_submodule("conv1").weight.detach().abs().sum() < before
 
 
-class Diverging(nn.Module):
-    """A network whose outputs are not numbers."""
+class Diverging(DetectNet):
+    """A network whose outputs are no numbers for one picture, from some training step on."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
+    def __init__(self, picture: torch.Tensor, *, healthy_steps: int) -> None:
+        super().__init__(build_architecture(10, width=4, input_wh=list(INPUT_WH)))
+        self.picture, self.steps_left = picture, healthy_steps
 
     def forward(self, images: torch.Tensor) -> Outputs:
-        batch, _, height, width = images.shape
-        maps = self.weight * torch.full((batch, 5, height // 16, width // 16), float("nan"))
-        return Outputs(maps[:, :1], maps[:, 1:])
+        outputs = super().forward(images)
+        self.steps_left -= self.training
+        is_cursed = (images == self.picture).flatten(1).all(dim=1)
+        if self.steps_left < 0 and is_cursed.any():
+            return Outputs(outputs.coverage * float("nan"), outputs.bbox)
+        return outputs
 
 
-def test_loss_that_is_no_number_stops_with_advice() -> None:
-    with pytest.raises(
-        DetectNetError, match="the loss became nan in epoch 1.*lower learning_rate"
-    ):
-        train(dataclasses.replace(SHORT, precision="32-true"), model=Diverging())
+def test_loss_that_is_no_number_names_step_and_frames_and_keeps_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    """Ten pictures in batches of four are three steps an epoch; the fourth step is in epoch 2."""
+    picture = torch.from_numpy(SAMPLES.images[7]).float().mul(1 / 255).permute(2, 0, 1)
+    config = dataclasses.replace(SHORT, augment=AugmentConfig(enabled=False))
+    model = Diverging(picture, healthy_steps=3)
+    with pytest.raises(DetectNetError) as caught:
+        train(config, model=model, work_dir=tmp_path)
+    message = str(caught.value)
+    found = re.fullmatch(
+        r"the loss became nan at step (\d) of epoch 2, with the frames (.*); the checkpoint of "
+        r"epoch 1 is kept; look at those frames, lower learning_rate .*",
+        message,
+    )
+    assert found, message
+    order = epoch_order(10, batch_size=4, shard=Shard(0, 1), seed=config.seed, epoch=1)
+    batch = [SAMPLES.stems[index] for index in order[int(found[1]) - 1].tolist()]
+    assert found[2] == ", ".join(batch)
+    assert SAMPLES.stems[7] in batch
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["epoch"] == 1
+
+
+def test_long_batches_name_a_few_frames() -> None:
+    config = dataclasses.replace(SHORT, batch_size=10, augment=AugmentConfig(enabled=False))
+    picture = torch.from_numpy(SAMPLES.images[0]).float().mul(1 / 255).permute(2, 0, 1)
+    with pytest.raises(DetectNetError, match="and 6 more; no epoch was finished"):
+        train(config, model=Diverging(picture, healthy_steps=0))
 
 
 def test_training_needs_no_tracker() -> None:
