@@ -97,11 +97,11 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     ).format(**speed)
     videos = document["per_video"]
     if 1 < len(videos) < document["num_images"]:
-        width = max(len(video) for video in videos)
+        width = max(len(row["video"]) for row in videos)
         yield "{:{}}  images  boxes     AP   AP50".format("video", width)
-        for video, row in videos.items():
-            yield "{:{}}  {num_images:6d} {num_boxes:6d}  {ap:.3f}  {ap50:.3f}".format(
-                video, width, **row
+        for row in videos:
+            yield "{video:{width}}  {num_images:6d} {num_boxes:6d}  {ap:.3f}  {ap50:.3f}".format(
+                width=width, **row
             )
 
 

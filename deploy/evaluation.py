@@ -136,14 +136,18 @@ def measure_speed(
 
 
 def metrics_document(evaluation: Evaluation) -> Dict[str, Any]:
-    """Return the figures as plain values: ap, ap50, ..., best_f1 and per_video."""
+    """Return the figures as plain values: ap, ap50, ..., best_f1, and per_video, a list of rows.
+
+    Rows, not a mapping by video: a table of metrics then has no column per video.
+    """
     document = _figures(evaluation.metrics)
     best = best_operating_point(evaluation.metrics.curve)
     document["best_f1"] = best.f1
     document["best_confidence_threshold"] = best.confidence_threshold
-    document["per_video"] = {
-        video: _figures(metrics) for video, metrics in evaluation.per_video.items()
-    }
+    document["per_video"] = [
+        dict(_figures(metrics), video=video)
+        for video, metrics in sorted(evaluation.per_video.items())
+    ]
     return document
 
 

@@ -80,20 +80,18 @@ def detector_table(results: Mapping[str, Metrics]) -> str:
 
 def video_table(measured: Metrics) -> str:
     """Return the accuracy of the exported model per video."""
-    videos = measured.get("per_video", {})
     rows = [
-        (name, row.get("num_images"), row.get("num_boxes"), row.get("ap50"))
-        for name, row in sorted(videos.items())
+        (row["video"], row.get("num_images"), row.get("num_boxes"), row.get("ap50"))
+        for row in measured.get("per_video", [])
     ]
     return table(("video", "images", "boxes", "AP50"), rows)
 
 
 def gesture_table(gesture: Metrics) -> str:
     """Return accuracy per gesture class and overall."""
-    classes = gesture.get("per_class", {})
     rows = [
-        (name, row.get("precision"), row.get("recall"), row.get("num_crops"))
-        for name, row in classes.items()
+        (row["gesture"], row.get("precision"), row.get("recall"), row.get("num_crops"))
+        for row in gesture.get("per_class", [])
     ]
     overall = (
         f"Accuracy {number(gesture.get('accuracy'))} on {number(gesture.get('num_crops'))} crops."

@@ -256,7 +256,7 @@ def repro_killed_in(project: Path, stage: str, delay_s: float, *options: str) ->
 
 
 @pytest.mark.parametrize(
-    ("stage", "delay_s"), [("download", 2.0), ("train", 5.0), ("retrain", 6.0), ("gesture", 5.0)]
+    ("stage", "delay_s"), [("download", 2.0), ("train", 5.0), ("retrain", 6.0)]
 )
 def test_a_long_stage_killed_half_way_ends_in_the_same_bytes(
     restored: Path, stage: str, delay_s: float

@@ -27,7 +27,8 @@ class ConvertReport(NamedTuple):
 
     def as_metrics(self) -> dict[str, Any]:
         """Return what results/convert.json holds."""
-        return {**self.total, "videos": len(self.per_video), "per_video": self.per_video}
+        rows = [{"video": video, **counts} for video, counts in self.per_video.items()]
+        return {**self.total, "videos": len(rows), "per_video": rows}
 
 
 def convert_dataset(config: DatasetConfig, raw: Path, kitti: Path) -> ConvertReport:

@@ -75,14 +75,15 @@ def summarise(
     """
     confusion = confusion_matrix(class_id, probabilities.argmax(axis=1), num_classes=len(names))
     figures = class_figures(confusion)
-    per_class = {
-        name: {
+    per_class = [
+        {
+            "gesture": name,
             "num_crops": int(confusion[index].sum()),
             "precision": float(figures.precision[index]),
             "recall": float(figures.recall[index]),
         }
         for index, name in enumerate(names)
-    }
+    ]
     return {
         "accuracy": accuracy(confusion),
         "ece": expected_calibration_error(probabilities, class_id),

@@ -58,7 +58,8 @@ def test_samples_become_a_kitti_folder(tmp_path: Path) -> None:
         "outside": 0,
         "degenerate": 1,
     }
-    assert report == {**counts, "videos": 1, "per_video": {"CARDS_OFFICE_S_B": counts}}
+    row = {"video": "CARDS_OFFICE_S_B", **counts}
+    assert report == {**counts, "videos": 1, "per_video": [row]}
 
 
 def test_images_are_hard_links_and_stay_as_they_are(tmp_path: Path) -> None:

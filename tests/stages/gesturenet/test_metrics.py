@@ -83,7 +83,7 @@ def test_summary_names_every_class() -> None:
     summary = summarise(np.array([0, 1, 0]), probabilities, names=("a", "b"))
     assert summary["accuracy"] == pytest.approx(2 / 3)
     assert summary["num_crops"] == 3
-    assert summary["per_class"] == {
-        "a": {"num_crops": 2, "precision": 1.0, "recall": 0.5},
-        "b": {"num_crops": 1, "precision": 0.5, "recall": 1.0},
-    }
+    assert summary["per_class"] == [
+        {"gesture": "a", "num_crops": 2, "precision": 1.0, "recall": 0.5},
+        {"gesture": "b", "num_crops": 1, "precision": 0.5, "recall": 1.0},
+    ]
