@@ -12,22 +12,22 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch.nn.functional import affine_grid, grid_sample
 
 from stages.detectnet.config import AugmentConfig
+from stages.detectnet.mixing import Chances, mix_mosaics, paste_pieces
+from stages.detectnet.warp import (
+    BOX_TRANSFORMS,
+    Batch,
+    affine_matrices,
+    clip_batch,
+    rotation_matrices,
+    warp_images,
+)
 
 # NVIDIA's hue and saturation basis for pixel rows [r g b] @ M, M = K + s cos(h) A + s sin(h) B.
 LUMA = ((0.299, 0.299, 0.299), (0.587, 0.587, 0.587), (0.114, 0.114, 0.114))
 COSINE = ((0.701, -0.299, -0.299), (-0.587, 0.413, -0.587), (-0.114, -0.114, 0.886))
 SINE = ((0.168, -0.328, 1.25), (0.330, 0.035, -1.05), (-0.497, 0.292, -0.203))
-
-
-class Batch(NamedTuple):
-    """images (B, H, W, 3) uint8 RGB; boxes (B, M, 4) float32 xyxy, pixels; is_box (B, M) bool."""
-
-    images: torch.Tensor
-    boxes: torch.Tensor
-    is_box: torch.Tensor
 
 
 class Draws(NamedTuple):
@@ -39,26 +39,42 @@ class Draws(NamedTuple):
 
 
 def augment_batch(
-    batch: Batch, config: AugmentConfig, generator: torch.Generator
+    batch: Batch,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return network input (B, 3, H, W) float32 in [0, 1], boxes, and is_box after random changes.
 
-    generator: on the CPU; it advances. With config.enabled false only the pixels' type changes.
+    generator: on the CPU, in the same state in every process; it advances. Random numbers are
+    drawn for the batches of all world_size processes, of which this is number rank, so that a
+    picture's changes depend on its place in the whole batch alone; what it is mixed with comes
+    from this process's batch. With config.enabled false only the pixels' type changes.
     """
     if not config.enabled:
         return to_input(batch.images), batch.boxes, batch.is_box
     num_images, height, width = batch.images.shape[:3]
-    draws = draw_changes(config, num_images, input_wh=(width, height), generator=generator)
-    device = batch.images.device
-    boxes = transform_boxes(batch.boxes, draws.spatial.to(device))
-    is_box = batch.is_box
+    total, own = num_images * world_size, slice(rank * num_images, (rank + 1) * num_images)
+    every = draw_changes(config, total, input_wh=(width, height), generator=generator)
+    draws = Draws(every.spatial[own], every.colour[own])
+    chances = Chances(generator, num_images, rank=rank, world_size=world_size)
+    move = BOX_TRANSFORMS[config.rotated_boxes]
+    moved = Batch(
+        warp_images(batch.images, draws.spatial),
+        move(batch.boxes, draws.spatial.to(batch.boxes.device)),
+        batch.is_box,
+    )
+    if config.mosaic_probability > 0.0:
+        moved = mix_mosaics(batch, moved, draws.spatial, config, chances)
     if config.clip_boxes:
-        boxes, is_visible = clip_visible(
-            boxes, input_wh=(width, height), minimum_frac=config.minimum_visible_frac
-        )
-        is_box = is_box & is_visible
-    images = warp_images(batch.images, draws.spatial)
-    return change_colours(images, draws.colour.to(device)), boxes, is_box
+        moved = clip_batch(moved, config.minimum_visible_frac)
+    if config.paste_probability > 0.0:
+        for _ in range(config.paste_tries):
+            moved = paste_pieces(batch, moved, config, chances)
+    images = change_colours(moved.images, draws.colour.to(moved.images.device))
+    return images, moved.boxes, moved.is_box
 
 
 def draw_changes(
@@ -95,42 +111,19 @@ def draw_spatial(
         move_x=whole(config.translate_max_x), move_y=whole(config.translate_max_y)
     )
     shrink = 1.0 / uniform(config.zoom_min, config.zoom_max)
+    scale_x, scale_y = shrink, shrink
+    if config.stretch_max > 0.0:
+        ratio = (1.0 + config.stretch_max) ** uniform(-0.5, 0.5)
+        scale_x, scale_y = shrink * ratio, shrink / ratio
     zooms = affine_matrices(
-        scale_x=shrink,
-        scale_y=shrink,
-        move_x=uniform(0.0, 1.0) * (width - width * shrink),
-        move_y=uniform(0.0, 1.0) * (height - height * shrink),
+        scale_x=scale_x,
+        scale_y=scale_y,
+        move_x=uniform(0.0, 1.0) * (width - width * scale_x),
+        move_y=uniform(0.0, 1.0) * (height - height * scale_y),
     )
     is_rotated = uniform(0.0, 1.0) < config.rotate_probability
     angle = uniform(-config.rotate_max_rad, config.rotate_max_rad) * is_rotated
     return rotation_matrices(angle, input_wh=input_wh) @ zooms @ moves @ flips
-
-
-def affine_matrices(
-    *,
-    scale_x: torch.Tensor | None = None,
-    scale_y: torch.Tensor | None = None,
-    move_x: torch.Tensor | None = None,
-    move_y: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Build (B, 3, 3) matrices that scale and then move; what is left out stays as it is."""
-    given = [value for value in (scale_x, scale_y, move_x, move_y) if value is not None]
-    matrices = torch.eye(3).repeat(len(given[0]), 1, 1)
-    for row, column, value in ((0, 0, scale_x), (1, 1, scale_y), (0, 2, move_x), (1, 2, move_y)):
-        if value is not None:
-            matrices[:, row, column] = value
-    return matrices
-
-
-def rotation_matrices(angle: torch.Tensor, *, input_wh: tuple[int, int]) -> torch.Tensor:
-    """Rotate by angle (B,) radians about the picture's centre: (B, 3, 3)."""
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    x, y = input_wh[0] / 2.0, input_wh[1] / 2.0
-    matrices = affine_matrices(
-        scale_x=cos, scale_y=cos, move_x=x - cos * x + sin * y, move_y=y - sin * x - cos * y
-    )
-    matrices[:, 0, 1], matrices[:, 1, 0] = -sin, sin
-    return matrices
 
 
 def draw_colour(
@@ -165,50 +158,6 @@ def hue_saturation_matrices(hue_rad: torch.Tensor, saturation: torch.Tensor) -> 
     return luma + saturation * (torch.cos(hue_rad) * cosine + torch.sin(hue_rad) * sine)
 
 
-def transform_boxes(boxes: torch.Tensor, spatial: torch.Tensor) -> torch.Tensor:
-    """Move both corners of boxes (B, M, 4) and take minimum and maximum again, as NVIDIA does.
-
-    Under rotation this box is smaller than the one around all four corners.
-    """
-    corners = boxes.unflatten(2, (2, 2))  # (B, M, 2, 2)
-    moved = corners @ spatial[:, None, :2, :2].transpose(2, 3) + spatial[:, None, None, :2, 2]
-    return torch.cat([moved.amin(dim=2), moved.amax(dim=2)], dim=2)
-
-
-def clip_visible(
-    boxes: torch.Tensor, *, input_wh: tuple[int, int], minimum_frac: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clip boxes (B, M, 4) to the picture; also say which keep at least minimum_frac of their
-    area."""
-    limit = boxes.new_tensor([*input_wh, *input_wh])
-    clipped = torch.minimum(boxes.clamp_min(0.0), limit)
-    before, after = _areas(boxes), _areas(clipped)
-    return clipped, (after > 0.0) & (after >= minimum_frac * before)
-
-
-def warp_images(images: torch.Tensor, spatial: torch.Tensor) -> torch.Tensor:
-    """Warp images (B, H, W, 3) uint8 bilinearly by old-to-new matrices (B, 3, 3); outside is 0.
-
-    Returns the same shape, uint8 on the CPU (OpenCV, four times faster there) and float32
-    elsewhere.
-    """
-    inverse = torch.linalg.inv(spatial)
-    if images.device.type == "cpu":
-        return _warp_on_cpu(images, inverse)
-    return warp_by_grid(images, inverse)
-
-
-def warp_by_grid(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
-    """Warp by new-to-old matrices (B, 3, 3) on any device; float32 (B, H, W, 3)."""
-    height, width = images.shape[1:3]
-    # affine_grid works in coordinates from -1 to 1 over the picture.
-    to_pixels = torch.tensor([[width / 2, 0, width / 2], [0, height / 2, height / 2], [0, 0, 1]])
-    theta = (torch.linalg.inv(to_pixels) @ inverse @ to_pixels)[:, :2]
-    grid = affine_grid(theta.to(images.device), [len(images), 3, height, width], False)
-    planes = images.permute(0, 3, 1, 2).float()
-    return grid_sample(planes, grid, align_corners=False).permute(0, 2, 3, 1)
-
-
 def change_colours(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
     """Map pixels (B, H, W, 3) in [0, 255] by colour (B, 4, 3) and clip them to [0, 1].
 
@@ -226,24 +175,6 @@ def change_colours(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
 def to_input(images: torch.Tensor) -> torch.Tensor:
     """Turn images (B, H, W, 3) uint8 into network input (B, 3, H, W) float32, channels last."""
     return images.float().mul_(1.0 / 255.0).permute(0, 3, 1, 2)
-
-
-def _areas(boxes: torch.Tensor) -> torch.Tensor:
-    size = (boxes[..., 2:] - boxes[..., :2]).clamp_min(0.0)
-    return size[..., 0] * size[..., 1]
-
-
-def _warp_on_cpu(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
-    # OpenCV counts from pixel centres: its x is x - 0.5 here.
-    half = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
-    matrices = (torch.linalg.inv(half) @ inverse @ half)[:, :2].numpy()
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    pictures = images.numpy()
-    size_wh = (pictures.shape[2], pictures.shape[1])
-    warped = np.empty(pictures.shape, np.uint8)
-    for index, matrix in enumerate(matrices):
-        cv2.warpAffine(pictures[index], matrix, size_wh, dst=warped[index], flags=flags)
-    return torch.from_numpy(warped)
 
 
 def _change_colours_on_cpu(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,15 @@ COVERAGE_LOSSES = ("tao", "balanced", "focal")
 COVERAGE_TARGETS = ("ellipse", "iou")
 BBOX_LOSSES = ("tao", "normalized", "giou", "normalized+giou")
 SELECTIONS = ("last", "best")
+ROTATED_BOXES = ("corners", "ellipse")
+PROBABILITIES = (
+    "hflip_probability",
+    "rotate_probability",
+    "gray_probability",
+    "mosaic_probability",
+    "paste_probability",
+    "paste_decoy_frac",
+)
 
 
 @dataclass(frozen=True)
@@ -150,6 +159,11 @@ class AugmentConfig:
     brightness_scale_max: fractions of the [0, 1] pixel range. gray_probability: chance that all
     colour goes. clip_boxes: cut boxes at the picture's edge and drop those of which less than
     minimum_visible_frac is left (NVIDIA keeps them whole).
+    rotated_boxes: "corners" as NVIDIA does, or "ellipse", which fits rounded things.
+    stretch_max: width over height is changed by up to this fraction. mosaic_probability: chance
+    that a picture is put together from four. paste_probability: chance that a piece of another
+    picture is pasted in, tried paste_tries times; it is a hand, or with chance paste_decoy_frac
+    a piece of the same size without one.
     """
 
     enabled: bool = True
@@ -168,13 +182,20 @@ class AugmentConfig:
     gray_probability: float = 0.0
     clip_boxes: bool = True
     minimum_visible_frac: float = 0.3
+    rotated_boxes: str = "ellipse"
+    stretch_max: float = 0.0
+    mosaic_probability: float = 0.0
+    paste_probability: float = 0.0
+    paste_tries: int = 1
+    paste_decoy_frac: float = 0.5
 
     def __post_init__(self) -> None:
         require_range("augment.zoom_min", self.zoom_min, 0.1, self.zoom_max)
-        require_range("augment.minimum_visible_frac", self.minimum_visible_frac, 0.0, 1.0)
-        for name in ("hflip_probability", "rotate_probability", "gray_probability"):
+        require_range("augment.stretch_max", self.stretch_max, 0.0, 0.9)
+        require_choice("augment.rotated_boxes", self.rotated_boxes, ROTATED_BOXES)
+        for name in (*PROBABILITIES, "minimum_visible_frac"):
             require_range(f"augment.{name}", getattr(self, name), 0.0, 1.0)
-        for name in ("translate_max_x", "translate_max_y"):
+        for name in ("translate_max_x", "translate_max_y", "paste_tries"):
             require_range(f"augment.{name}", getattr(self, name), 0, 10_000)
 
 

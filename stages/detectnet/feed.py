@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from stages.detectnet.augment import Batch
 from stages.detectnet.data import Samples, pad_boxes
+from stages.detectnet.warp import Batch
 
 DEVICE_MEMORY_FRAC = 0.5
 

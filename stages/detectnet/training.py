@@ -180,7 +180,7 @@ def _run_steps(run: _Run, state: FitState) -> EpochSums:
         seed=config.seed,
         epoch=state.epoch,
     )
-    generator = seeded(config.seed, state.epoch, shard.rank)
+    generator = seeded(config.seed, state.epoch, 0)
     losses = torch.zeros(len(order), 3, device=fabric.device)
     desc = f"epoch {state.epoch + 1}/{config.epochs}"
     disable = None if fabric.is_global_zero else True
@@ -210,7 +210,13 @@ def _train_step(
 ) -> torch.Tensor:
     """Make one optimiser step; returns total, coverage and box loss (3,), detached."""
     config = run.config
-    images, boxes, is_box = augment_batch(run.feed.batch(indices), config.augment, generator)
+    images, boxes, is_box = augment_batch(
+        run.feed.batch(indices),
+        config.augment,
+        generator,
+        rank=run.fabric.global_rank,
+        world_size=run.fabric.world_size,
+    )
     targets = rasterize_boxes(boxes, is_box, config.targets, input_wh=run.input_wh)
     terms = compute_losses(run.network(images), targets, config.loss)
     loss = weigh(terms, state.weights)

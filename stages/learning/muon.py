@@ -6,7 +6,7 @@ lets it share AdamW's learning rate is from Liu et al., Muon is scalable for LLM
 convolution's kernel (O, I, K, K) is the matrix (O, I * K * K).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -37,39 +37,58 @@ class Muon(torch.optim.AdamW):
             self.param_groups = groups
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        for parameter in group["params"]:
-            if parameter.grad is None:
-                continue
-            state = self.state[parameter]
-            if "momentum_buffer" not in state:
-                # AdamW, whose loader reads every state, expects a step count in each.
-                state["step"] = torch.zeros(())
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            state["step"] += 1
-            momentum = state["momentum_buffer"].lerp_(parameter.grad, 1.0 - group["momentum"])
-            update = parameter.grad.lerp(momentum, group["momentum"])  # Nesterov
-            matrix = update.flatten(1)
-            scale = RMS_SCALE * max(matrix.shape) ** 0.5
-            direction = orthogonalize(matrix).view(parameter.shape)
-            parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-            parameter.add_(direction, alpha=-group["lr"] * scale)
+        """Update one group's kernels together: one launch for all, where the GPU waits for it."""
+        kernels = [kernel for kernel in group["params"] if kernel.grad is not None]
+        if not kernels:
+            return
+        gradients = [kernel.grad for kernel in kernels]
+        momenta = [self._momentum(kernel) for kernel in kernels]
+        torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
+        matrices = [update.flatten(1) for update in updates]
+        scales = [-group["lr"] * RMS_SCALE * max(matrix.shape) ** 0.5 for matrix in matrices]
+        directions = orthogonalize(matrices)
+        torch._foreach_mul_(directions, scales)
+        torch._foreach_mul_(kernels, 1.0 - group["lr"] * group["weight_decay"])
+        shaped = zip(directions, kernels, strict=True)
+        torch._foreach_add_(kernels, [move.view(kernel.shape) for move, kernel in shaped])
+
+    def _momentum(self, kernel: torch.Tensor) -> torch.Tensor:
+        state = self.state[kernel]
+        if "momentum_buffer" not in state:
+            # AdamW, whose loader reads every state, expects a step count in each.
+            state["step"] = torch.zeros(())
+            state["momentum_buffer"] = torch.zeros_like(kernel)
+        state["step"] += 1
+        return state["momentum_buffer"]
 
 
-def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
-    """Bring the singular values of a matrix near 1 (0.7 to 1.2), keeping its singular vectors.
+def orthogonalize(matrices: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Bring each matrix's singular values near 1 (0.7 to 1.2), keeping its singular vectors.
 
     Every Newton-Schulz factor is a polynomial of the matrix's Gram matrix, so that the factors are
-    multiplied on the small side and the matrix itself comes in once: a third of the work.
+    multiplied on the small side and the matrix itself comes in once: a third of the work. Gram
+    matrices of one size are multiplied together.
     """
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if is_tall else matrix
-    x = x / (x.norm() + NORM_EPS)
-    gram = x @ x.T
-    product = identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
+    wide = [matrix / (matrix.norm() + NORM_EPS) for matrix in wide]
+    by_side: dict[int, list[int]] = {}
+    for index, matrix in enumerate(wide):
+        by_side.setdefault(len(matrix), []).append(index)
+    for indices in by_side.values():
+        polynomials = _newton_schulz(torch.stack([wide[i] @ wide[i].T for i in indices]))
+        for index, polynomial in zip(indices, polynomials, strict=True):
+            wide[index] = polynomial @ wide[index]
+    pairs = zip(wide, matrices, strict=True)
+    return [x.T if x.shape != matrix.shape else x for x, matrix in pairs]
+
+
+def _newton_schulz(gram: torch.Tensor) -> torch.Tensor:
+    """Return the factors' product for Gram matrices (B, n, n) of norm at most 1."""
+    product = identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     a, b, c = COEFFICIENTS
     for _ in range(NUM_ITERATIONS):
         factor = a * identity + b * gram + c * gram @ gram
         product = factor @ product
         gram = factor @ gram @ factor
-    x = product @ x
-    return x.T if is_tall else x
+    return product

@@ -9,21 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.detectnet.augment import (
-    Batch,
-    affine_matrices,
     augment_batch,
     change_colours,
-    clip_visible,
     draw_colour,
     draw_spatial,
     hue_saturation_matrices,
-    rotation_matrices,
-    transform_boxes,
-    warp_by_grid,
-    warp_images,
 )
 from stages.detectnet.config import AugmentConfig
 from stages.detectnet.feed import seeded
+from stages.detectnet.warp import (
+    Batch,
+    affine_matrices,
+    clip_visible,
+    rotation_matrices,
+    transform_boxes,
+    transform_ellipses,
+    warp_by_grid,
+    warp_images,
+)
 
 INPUT_WH = (96, 64)
 STILL = AugmentConfig(
@@ -189,3 +192,42 @@ def test_clip_drops_boxes_that_left_the_picture() -> None:
     clipped, is_visible = clip_visible(boxes, input_wh=INPUT_WH, minimum_frac=0.3)
     assert is_visible.tolist() == [[True, False, False, True]]
     assert clipped[0, 0].tolist() == [0.0, 0.0, 10.0, 10.0]
+
+
+def test_ellipses_move_like_corners_without_rotation() -> None:
+    config = AugmentConfig(**{**vars(LIVELY), "stretch_max": 0.3})
+    spatial = draw_spatial(config, 50, input_wh=INPUT_WH, generator=seeded(6))
+    boxes = torch.tensor([[[10.0, 10.0, 40.0, 30.0]]]).expand(50, 1, 4)
+    by_corners, by_ellipses = (f(boxes, spatial) for f in (transform_boxes, transform_ellipses))
+    torch.testing.assert_close(by_corners, by_ellipses, atol=1e-3, rtol=0.0)
+
+
+@pytest.mark.parametrize(("degrees", "half_wh"), [(90, (10, 20)), (45, (15.811, 15.811))])
+def test_turned_ellipse_by_hand(degrees: int, half_wh: tuple[float, float]) -> None:
+    """Half axes 20 and 10: at 45 degrees both extents are sqrt((400 + 100) / 2)."""
+    spatial = rotation_matrices(torch.tensor([math.radians(degrees)]), input_wh=INPUT_WH)
+    boxes = torch.tensor([[[28.0, 22.0, 68.0, 42.0]]])  # about the centre (48, 32)
+    moved = transform_ellipses(boxes, spatial)[0, 0]
+    x, y = half_wh
+    assert moved.tolist() == pytest.approx([48 - x, 32 - y, 48 + x, 32 + y], abs=1e-2)
+
+
+def test_stretch_changes_the_aspect_and_keeps_the_area() -> None:
+    config = AugmentConfig(**{**vars(STILL), "stretch_max": 0.5})
+    spatial = draw_spatial(config, 300, input_wh=INPUT_WH, generator=seeded(7))
+    ratio = spatial[:, 0, 0] / spatial[:, 1, 1]
+    assert 1.4 < ratio.max() <= 1.5 + 1e-4
+    assert 1 / 1.5 - 1e-4 <= ratio.min() < 0.72
+    torch.testing.assert_close(spatial[:, 0, 0] * spatial[:, 1, 1], torch.ones(300))
+
+
+def test_changes_follow_the_place_in_the_whole_batch() -> None:
+    """Two devices with half the batch each see what one device with all of it sees."""
+    rows = torch.arange(4 * 24 * 32 * 3).view(4, 24, 32, 3) % 251
+    whole = Batch(rows.to(torch.uint8), torch.rand(4, 2, 4) * 20, torch.ones(4, 2).bool())
+    images, boxes, _ = augment_batch(whole, LIVELY, seeded(8))
+    for rank in (0, 1):
+        part = Batch(*(value[2 * rank : 2 * rank + 2] for value in whole))
+        own = augment_batch(part, LIVELY, seeded(8), rank=rank, world_size=2)
+        assert torch.equal(own[0], images[2 * rank : 2 * rank + 2])
+        assert torch.equal(own[1], boxes[2 * rank : 2 * rank + 2])
