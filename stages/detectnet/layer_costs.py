@@ -1,11 +1,12 @@
-"""What each convolution of a detector costs: channels, parameters, multiply-accumulates."""
+"""What a detector and each of its convolutions cost: parameters, multiply-accumulates."""
 
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from stages.detectnet.model import Architecture, DetectNet
+from stages.detectnet.folding import drop_batch_norm
+from stages.detectnet.model import Architecture, DetectNet, count_parameters
 
 
 class LayerChange(NamedTuple):
@@ -36,7 +37,8 @@ def count_costs(architecture: Architecture) -> dict[str, tuple[int, int, int]]:
     """Return (output channels, parameters, multiply-accumulates per image) by convolution."""
     costs: dict[str, tuple[int, int, int]] = {}
     with torch.device("meta"):
-        model = DetectNet(architecture).eval()
+        # Batch normalisation is not counted, and on meta it is slower than all the rest.
+        model = drop_batch_norm(DetectNet(architecture))
         width, height = architecture.input_wh
         images = torch.empty(1, 3, height, width)
 
@@ -53,3 +55,14 @@ def count_costs(architecture: Architecture) -> dict[str, tuple[int, int, int]]:
     with torch.no_grad():
         model(images)
     return costs
+
+
+def count_params(architecture: Architecture) -> int:
+    """Count the parameters, batch normalisation's included."""
+    with torch.device("meta"):
+        return count_parameters(DetectNet(architecture))
+
+
+def count_macs(architecture: Architecture) -> int:
+    """Count the multiply-accumulates of all convolutions for one picture."""
+    return sum(macs for _, _, macs in count_costs(architecture).values())

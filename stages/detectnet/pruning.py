@@ -22,8 +22,8 @@ from torch import nn
 from stages.detectnet.compression_config import PruneConfig
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.folding import is_folded, norm_name
-from stages.detectnet.layer_costs import LayerChange, compare_layers, count_costs
-from stages.detectnet.model import Architecture, DetectNet, count_parameters
+from stages.detectnet.layer_costs import LayerChange, compare_layers, count_macs, count_params
+from stages.detectnet.model import Architecture, DetectNet
 from stages.detectnet.rounding import HEADS
 
 TRACE_SIDE = 64
@@ -124,8 +124,16 @@ def keep_indices(
     importance: (F,). The number is at least min(min_filters, F), rounded up to a multiple of
     granularity and at most F. Of equally important channels the first ones stay.
     """
+    count = int((importance > threshold).sum())
+    return keep_largest(importance, count, granularity=granularity, min_filters=min_filters)
+
+
+def keep_largest(
+    importance: torch.Tensor, count: int, *, granularity: int, min_filters: int
+) -> list[int]:
+    """Return the `count` most important channels, and more where keep_indices' rule wants it."""
     depth = importance.numel()
-    count = max(int((importance > threshold).sum()), min(min_filters, depth))
+    count = max(count, min(min_filters, depth))
     count = min(-(-count // granularity) * granularity, depth)
     order = torch.argsort(importance, descending=True, stable=True)
     return sorted(order[:count].tolist())
@@ -155,9 +163,9 @@ def find_threshold(
     The cost falls in steps, at the importances themselves, so those are bisected.
     """
     name, frac, count = (
-        ("params_frac", config.params_frac, _count_params)
+        ("params_frac", config.params_frac, count_params)
         if config.flops is None
-        else ("flops", config.flops, _count_macs)
+        else ("flops", config.flops, count_macs)
     )
     assert frac is not None
     whole = count(architecture)
@@ -197,20 +205,25 @@ def remove_channels(model: DetectNet, keep: Mapping[str, Sequence[int]]) -> Dete
     return _rebuild(thin)
 
 
+def silence_channels(model: DetectNet, keep: Mapping[str, Sequence[int]]) -> DetectNet:
+    """Return a copy that computes what remove_channels' network does, but without its graph.
+
+    The other output channels of the convolutions in `keep` become zero, by scale and shift of the
+    batch normalisation behind them; the shapes stay. Coupled convolutions must keep the same.
+    """
+    silenced = copy.deepcopy(model)
+    for name, kept in keep.items():
+        norm_layer = silenced.get_submodule(norm_name(name))
+        assert isinstance(norm_layer, nn.BatchNorm2d)
+        drop = sorted(set(range(norm_layer.num_features)) - set(kept))
+        norm_layer.weight.data[drop] = 0.0
+        norm_layer.bias.data[drop] = 0.0
+    return silenced
+
+
 def replace_channels(architecture: Architecture, channels: Mapping[str, int]) -> Architecture:
     """Return the architecture with other channel counts."""
     return replace(architecture, channels=dict(channels))
-
-
-def _count_params(architecture: Architecture) -> int:
-    """Count the parameters, batch normalisation's included."""
-    with torch.device("meta"):
-        return count_parameters(DetectNet(architecture))
-
-
-def _count_macs(architecture: Architecture) -> int:
-    """Count the multiply-accumulates of all convolutions for one picture."""
-    return sum(macs for _, _, macs in count_costs(architecture).values())
 
 
 def _dependency_graph(model: DetectNet) -> Any:

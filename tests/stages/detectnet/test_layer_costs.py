@@ -1,6 +1,6 @@
 from stages.detectnet.compression_config import PruneConfig
-from stages.detectnet.layer_costs import count_costs
-from stages.detectnet.model import build_architecture
+from stages.detectnet.layer_costs import count_costs, count_macs, count_params
+from stages.detectnet.model import DetectNet, build_architecture, count_parameters
 from stages.detectnet.pruning import prune_model
 from tests.stages.detectnet.tiny import tiny_model
 
@@ -23,3 +23,9 @@ def test_layer_table_compares_both_networks():
     conv = rows["block_4a_conv_1"]
     assert conv.channels_after == pruned.model.block_4a_conv_1.out_channels
     assert conv.macs_after * conv.params_before > 0
+
+
+def test_totals_are_the_networks():
+    architecture = build_architecture(10, width=8, input_wh=[96, 64])
+    assert count_params(architecture) == count_parameters(DetectNet(architecture))
+    assert count_macs(architecture) == sum(row[2] for row in count_costs(architecture).values())

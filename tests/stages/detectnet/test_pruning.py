@@ -6,7 +6,7 @@ import torch
 
 from stages.detectnet.compression_config import PruneConfig
 from stages.detectnet.errors import DetectNetError
-from stages.detectnet.folding import fold_batch_norm, norm_name
+from stages.detectnet.folding import fold_batch_norm
 from stages.detectnet.model import DetectNet, build_architecture, count_parameters
 from stages.detectnet.pruning import (
     equalize,
@@ -14,9 +14,11 @@ from stages.detectnet.pruning import (
     find_groups,
     keep_channels,
     keep_indices,
+    keep_largest,
     normalize,
     prune_model,
     remove_channels,
+    silence_channels,
 )
 from tests.stages.detectnet.tiny import tiny_images, tiny_model
 
@@ -111,18 +113,29 @@ def test_pruned_network_is_the_old_one_with_those_channels_silenced(num_layers, 
     """Exact but for the order of sums: channels whose scale and shift are 0 give 0 everywhere."""
     model = tiny_model(num_layers=num_layers, all_projections=all_projections)
     keep = keep_channels(find_groups(model, SMALL), 0.8, SMALL)
-    pruned = remove_channels(model, keep)
-    silenced = copy.deepcopy(model)
     for name, kept in keep.items():
-        norm = silenced.get_submodule(norm_name(name))
-        drop = sorted(set(range(norm.num_features)) - set(kept))
-        assert drop, "the test wants channels to go in every layer"
-        norm.weight.data[drop] = 0.0
-        norm.bias.data[drop] = 0.0
+        assert len(kept) < model.architecture.channels[name], "channels should go in every layer"
+    pruned, silenced = remove_channels(model, keep), silence_channels(model, keep)
     with torch.no_grad():
         expected, found = silenced(tiny_images()), pruned(tiny_images())
     assert torch.allclose(found.coverage, expected.coverage, atol=1e-5)
     assert torch.allclose(found.bbox, expected.bbox, atol=1e-4)
+
+
+@pytest.mark.parametrize(("num_layers", "all_projections"), [(10, True), (18, False)])
+def test_one_group_silenced_is_that_group_removed(num_layers, all_projections):
+    model = tiny_model(num_layers=num_layers, all_projections=all_projections)
+    whole = {name: list(range(depth)) for name, depth in model.architecture.channels.items()}
+    before = copy.deepcopy(model.state_dict())
+    for group in find_groups(model, SMALL):
+        kept = keep_largest(group.importance, 2, granularity=2, min_filters=2)
+        keep = dict.fromkeys(group.names, kept)
+        pruned = remove_channels(model, {**whole, **keep})
+        with torch.no_grad():
+            expected, found = pruned(tiny_images()), silence_channels(model, keep)(tiny_images())
+        assert torch.allclose(found.coverage, expected.coverage, atol=1e-5)
+        assert torch.allclose(found.bbox, expected.bbox, atol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_kept_weights_are_the_old_ones_and_the_old_network_is_untouched():
