@@ -12,6 +12,29 @@ CALIBRATIONS = ("max", "percentile", "entropy")
 
 
 @dataclass(frozen=True)
+class SensitivityConfig:
+    """How the table of results/prune/sensitivity.csv is measured, one layer group at a time.
+
+    images: how many validation frames, evenly spread over the split; 0 = no table. kept_fracs: the
+    fractions of a group's channels to keep, in [0, 1] and all different; granularity and
+    min_filters hold too.
+    """
+
+    images: int = 40
+    kept_fracs: list[float] = field(default_factory=lambda: [0.75, 0.5, 0.25])
+
+    def __post_init__(self) -> None:
+        require_range("prune.sensitivity.images", self.images, 0, 1_000_000)
+        if not self.kept_fracs or len(set(self.kept_fracs)) < len(self.kept_fracs):
+            raise ValueError(
+                f"prune.sensitivity.kept_fracs is {list(self.kept_fracs)}; expected different "
+                "fractions, e.g. [0.75, 0.5]; for no table set prune.sensitivity.images to 0"
+            )
+        for frac in self.kept_fracs:
+            require_range("prune.sensitivity.kept_fracs", frac, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class PruneConfig:
     """Which output filters go; NVIDIA's rule (facts in stages/detectnet/pruning.py).
 
@@ -20,7 +43,8 @@ class PruneConfig:
     the threshold is searched. granularity: kept
     channels are rounded up to its multiple. min_filters: no layer gets thinner than this.
     importance "l2" is NVIDIA's; "l2_bn" scales each filter's norm by the batch normalisation
-    behind it. normalizer and equalization as in NVIDIA's `prune` command.
+    behind it. normalizer and equalization as in NVIDIA's `prune` command. sensitivity: the table
+    of what each layer group stands; it decides nothing.
     """
 
     threshold: float | None = None
@@ -31,6 +55,7 @@ class PruneConfig:
     equalization: str = "union"
     granularity: int = 8
     min_filters: int = 16
+    sensitivity: SensitivityConfig = field(default_factory=SensitivityConfig)
 
     def __post_init__(self) -> None:
         require_choice("prune.importance", self.importance, IMPORTANCES)

@@ -1,17 +1,22 @@
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from deploy.core.model_json import check_sha256, read_model_json
+from stages import prune
 from stages.detectnet.checkpoint import load_model, save_model
+from stages.detectnet.data import Samples
 from stages.detectnet.model import count_parameters
 from stages.prune import run
+from tests.stages.detectnet.pictures import draw_samples, write_kitti
 from tests.stages.detectnet.tiny import POSTPROCESS, tiny_model
 from tests.stages.stage_runs import run_stage
 
-SECTIONS = {"prune": {"params_frac": 0.5, "granularity": 2, "min_filters": 2}}
+PRUNE = {"params_frac": 0.5, "granularity": 2, "min_filters": 2}
+SECTIONS = {"prune": {**PRUNE, "sensitivity": {"images": 3, "kept_fracs": [1.0, 0.5]}}}
 
 
 @pytest.fixture
@@ -19,7 +24,15 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "models" / "train"
     folder.mkdir(parents=True)
     save_model(folder, tiny_model(), postprocess=POSTPROCESS)
+    samples = draw_samples(5)
+    write_kitti(tmp_path / "data/kitti", samples)
+    write_val_split(tmp_path, samples.stems)
     return tmp_path
+
+
+def write_val_split(root: Path, stems: Sequence[str]) -> None:
+    (root / "data/split").mkdir(exist_ok=True)
+    (root / "data/split/val.txt").write_text("\n".join(stems))
 
 
 def test_network_table_and_totals_agree(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,10 +59,68 @@ def test_the_trained_networks_postprocessing_travels_on(
 
 
 def test_equal_inputs_give_equal_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written() -> dict[str, bytes]:
+        assert run_stage("prune", run, root, SECTIONS, monkeypatch) == 0
+        files = [*(root / "models/prune").iterdir(), *(root / "results/prune").iterdir()]
+        return {path.name: path.read_bytes() for path in files}
+
+    first = written()
+    names = {"layers.csv", "model.json", "model.pt", "sensitivity.csv", "sensitivity.png"}
+    assert set(first) == names
+    assert written() == first
+
+
+def test_sensitivity_has_a_line_per_group_and_fraction(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run_stage("prune", run, root, SECTIONS, monkeypatch) == 0
-    first = (root / "models" / "prune" / "model.pt").read_bytes()
+    with (root / "results/prune/sensitivity.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["kept_frac"] for row in rows] == ["1.0", "0.5"] * 9
+    assert rows[0]["convolutions"] == "conv1"
+    assert rows[5]["convolutions"] == "block_1a_conv_2+block_1a_conv_shortcut"
+    assert (rows[5]["channels"], rows[5]["kept"]) == ("8", "4")
+    for row in rows[::2]:
+        assert [row[name] for name in ("macs_saved_frac", "ap50_drop")] == ["0.0", "0.0"]
+
+
+@pytest.mark.parametrize(
+    ("num_images", "num_stems", "reason"),
+    [(0, 5, ""), (3, 0, "none of 0 validation frames"), (3, 1, "none of 1 validation frames")],
+)
+def test_without_validation_boxes_the_network_is_pruned_without_that_table(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    num_images: int,
+    num_stems: int,
+    reason: str,
+) -> None:
+    stems = draw_samples(5).stems[:num_stems]
+    write_val_split(root, stems)
+    (root / f"data/kitti/labels/{draw_samples(1).stems[0]}.txt").write_text("")
+    sections = {"prune": {**PRUNE, "sensitivity": {"images": num_images}}}
+    with caplog.at_level("INFO", logger="stages.prune"):
+        assert run_stage("prune", run, root, sections, monkeypatch) == 0
+    assert [path.name for path in (root / "results/prune").iterdir()] == ["layers.csv"]
+    lines = [line for line in caplog.messages if "sensitivity" in line]
+    assert len(lines) == bool(reason)
+    assert reason in "".join(lines)
+
+
+def test_the_frames_are_spread_over_the_validation_split(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def load(_kitti: Path, stems: list[str], **_options: object) -> Samples:
+        seen.extend(stems)
+        return draw_samples(len(stems))
+
+    monkeypatch.setattr(prune, "load_samples", load)
     assert run_stage("prune", run, root, SECTIONS, monkeypatch) == 0
-    assert (root / "models" / "prune" / "model.pt").read_bytes() == first
+    stems = draw_samples(5).stems
+    assert seen == [stems[0], stems[2], stems[4]]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from stages.detectnet.compression_config import (
     ExportConfig,
     PruneConfig,
     RetrainConfig,
+    SensitivityConfig,
 )
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -24,6 +25,10 @@ CONF = Path(__file__).parents[3] / "conf"
         (lambda: PruneConfig(params_frac=None, flops=-0.1), "prune.flops is -0.1"),
         (lambda: PruneConfig(importance="l1"), "known choices: l2, l2_bn"),
         (lambda: PruneConfig(equalization="sum"), "known choices: union, intersection"),
+        (lambda: SensitivityConfig(images=-1), "prune.sensitivity.images is -1"),
+        (lambda: SensitivityConfig(kept_fracs=[]), r"kept_fracs is \[\]; expected different"),
+        (lambda: SensitivityConfig(kept_fracs=[0.5, 0.5]), r"kept_fracs is \[0.5, 0.5\]"),
+        (lambda: SensitivityConfig(kept_fracs=[0.5, 1.5]), "kept_fracs is 1.5; expected 0.0 to"),
         (lambda: CalibrationConfig(method="mse"), "known choices: max, percentile, entropy"),
         (lambda: CalibrationConfig(images=0), "calibration.images is 0"),
         (lambda: ExportConfig(tensorrt_version="8.5"), "expected major.minor.patch"),
@@ -39,7 +44,7 @@ def test_the_shipped_defaults_are_the_classes_defaults():
     assert section_of({"retrain": retrain}, RetrainConfig) == RetrainConfig()
     prune = yaml.safe_load((CONF / "prune" / "default.yaml").read_text())
     export = yaml.safe_load((CONF / "export" / "default.yaml").read_text())
-    assert PruneConfig(**prune) == PruneConfig()
+    assert section_of({"prune": prune}, PruneConfig) == PruneConfig()
     assert ExportConfig(**export) == ExportConfig()
 
 
