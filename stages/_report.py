@@ -13,6 +13,11 @@ STEP_NAMES = {
 }
 
 Metrics = Mapping[str, Any]
+SENSITIVITY = "sensitivity"
+SENSITIVITY_LEAD = (
+    "What pruning one layer group alone costs, before any retraining, and what it saves "
+    "(`results/prune/sensitivity.csv`):"
+)
 
 
 def render_report(
@@ -21,8 +26,11 @@ def render_report(
     """Return the report in Markdown.
 
     results: metrics by name (`train`, `evaluate/train`, `engines`, ...). events: the gesture
-    events of the demo clip. pictures: title -> path relative to the report.
+    events of the demo clip. pictures: title -> path relative to the report; the one with the title
+    SENSITIVITY stands below the pruning, the others at the end.
     """
+    shown = {title: f"![{title}]({path})" for title, path in pictures.items()}
+    sensitivity = [SENSITIVITY_LEAD, shown.pop(SENSITIVITY)] if SENSITIVITY in shown else []
     parts = [
         "# Report of the pipeline",
         "Written by the stage `report`; every figure comes from the metrics files beside it.",
@@ -30,6 +38,9 @@ def render_report(
         data_table(results),
         "## Detector, step by step",
         detector_table(results),
+        "## Pruning",
+        pruning_table(results),
+        *sensitivity,
         "## Videos of the test split",
         video_table(results.get("evaluate/export", {})),
         "## Gesture classifier",
@@ -38,7 +49,7 @@ def render_report(
         engine_table(results.get("engines", {})),
         "## The bundle at work",
         event_table(events),
-        *(f"### {title}\n\n![{title}]({path})" for title, path in pictures.items()),
+        *(f"### {title}\n\n{picture}" for title, picture in shown.items()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -76,6 +87,29 @@ def detector_table(results: Mapping[str, Metrics]) -> str:
         "recall",
     )
     return table(header, rows)
+
+
+def pruning_table(results: Mapping[str, Metrics]) -> str:
+    """Return what the network costs before and after pruning, and the fraction that is left.
+
+    The times are those of the stages evaluate@train and evaluate@prune.
+    """
+    prune = results.get("prune", {})
+    if not prune:
+        return table((), [])
+    pairs = {
+        "parameters": (prune.get("params_before"), prune.get("params_after")),
+        "multiply-accumulates per frame": (prune.get("macs_before"), prune.get("macs_after")),
+        "network, ms per frame (median; PyTorch, FP32, CPU)": tuple(
+            results.get(f"evaluate/{step}_speed", {}).get("infer_ms_p50")
+            for step in ("train", "prune")
+        ),
+    }
+    rows = [
+        (what, before, after, after / before if before and after else None)
+        for what, (before, after) in pairs.items()
+    ]
+    return table(("cost", "before", "after", "left"), rows)
 
 
 def video_table(measured: Metrics) -> str:

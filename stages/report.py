@@ -21,6 +21,7 @@ from stages._stage import RUNS, Stage, Summary, flatten, main
 RESULTS = Path("results")
 BUNDLE = Path("dist/hand-gestures.tar.gz")
 FIGURES = (
+    "prune/sensitivity.png",
     "evaluate/export_pr.png",
     "evaluate/export_samples.jpg",
     "gesture/confusion.png",

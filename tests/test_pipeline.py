@@ -125,6 +125,7 @@ def test_every_output_is_there_after_one_command(project: Path):
 def test_the_report_shows_the_demo_clip_and_a_table_of_the_steps(project: Path):
     text = (project / "results/report.md").read_text()
     assert all(f"| {step} |" in text for step in ("train", "prune", "retrain", "export"))
+    assert "![sensitivity](prune/sensitivity.png)" in text
     assert (project / "results/report/demo.mp4").stat().st_size > 1000
 
 
@@ -156,7 +157,8 @@ def test_mlflow_holds_one_complete_parent_with_a_nested_run_per_stage(project: P
     assert "evaluate/export/ap50" in parents[0].data.metrics
     assert parents[0].data.params["train.epochs"] == "2"
     files = {item.path for item in client.list_artifacts(parents[0].info.run_id)}
-    assert {"report.md", "demo.mp4", "export_pr.png", "confusion.png"} <= files
+    wanted = {"report.md", "demo.mp4", "export_pr.png", "confusion.png", "sensitivity.png"}
+    assert wanted <= files
     champion = client.get_model_version_by_alias("egohands-detector", "champion")
     assert int(champion.version) == 1
 

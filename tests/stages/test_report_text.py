@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages._report import event_table, nested, number, render_report, table
+from stages._report import event_table, nested, number, pruning_table, render_report, table
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,32 @@ def test_report_shows_each_step_and_survives_missing_results():
     assert "| export | exported, INT8 | - | 0.912 |" in text
     assert "| TEST_A | - | - | 0.500 |" in text
     assert "![curve](evaluate/curve.png)" in text
+
+
+def test_pruning_table_has_size_work_and_time_before_and_after():
+    results = {
+        "prune": {"params_before": 2000, "params_after": 500, "macs_before": 8, "macs_after": 6},
+        "evaluate/train_speed": {"infer_ms_p50": 8.0},
+        "evaluate/prune_speed": {"infer_ms_p50": 2.0},
+    }
+    lines = pruning_table(results).splitlines()
+    assert lines[0] == "| cost | before | after | left |"
+    assert lines[2:] == [
+        "| parameters | 2,000 | 500 | 0.250 |",
+        "| multiply-accumulates per frame | 8 | 6 | 0.750 |",
+        "| network, ms per frame (median; PyTorch, FP32, CPU) | 8.000 | 2.000 | 0.250 |",
+    ]
+
+
+def test_pruning_table_shows_what_there_is():
+    assert pruning_table({}) == "Nothing was measured."
+    assert "PyTorch, FP32, CPU) | - | - | - |" in pruning_table({"prune": {"params_before": 1}})
+
+
+def test_the_sensitivity_picture_stands_below_the_pruning_and_not_at_the_end():
+    pictures = {"sensitivity": "prune/sensitivity.png", "curve": "evaluate/curve.png"}
+    text = render_report({}, events=[], pictures=pictures)
+    assert text.count("prune/sensitivity.png") == 1
+    before, after = text.split("![sensitivity](prune/sensitivity.png)")
+    assert "## Pruning" in before
+    assert "## Videos of the test split" in after
