@@ -45,6 +45,18 @@ def open_fabric(config: FitConfig, model: nn.Module) -> Fabric:
     return fabric
 
 
+class Alone(nn.Module):
+    """A network in Fabric's precision, without its communication with other processes."""
+
+    def __init__(self, fabric: Fabric, network: nn.Module) -> None:
+        super().__init__()
+        self.fabric, self.network = fabric, network
+
+    def forward(self, images: torch.Tensor) -> object:
+        with self.fabric.autocast():
+            return self.network(images)
+
+
 def _device_count(config: FitConfig) -> int | str:
     """A CPU is one device unless a number says otherwise: one process with many threads."""
     return int(config.devices) if config.devices.lstrip("-").isdigit() else config.devices

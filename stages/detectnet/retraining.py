@@ -71,6 +71,7 @@ def retrain_model(
             postprocess=postprocess,
             work_dir=work_dir / "float" if work_dir else None,
             log=log,
+            section="retrain.float_fit",
         )
         _measure_batch_norm(model, samples_train, config)
     batches = calibration_batches(samples_train, num_images=config.calibration.images)
@@ -89,6 +90,7 @@ def retrain_model(
         postprocess=postprocess,
         work_dir=work_dir / "qat" if work_dir else None,
         log=_counted_on(log, len(float_result.history) if float_result else 0),
+        section="retrain.qat_fit",
     )
     assert isinstance(qat_result.model, DetectNet)
     return Retrained(qat_result.model, float_result, ptq_metrics, qat_result)

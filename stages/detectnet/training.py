@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from deploy.core.cluster import Postprocess
 from stages.detectnet.augment import augment_batch
-from stages.detectnet.compute import Fabric, open_fabric
+from stages.detectnet.compute import Alone, Fabric, open_fabric
 from stages.detectnet.config import FitConfig
 from stages.detectnet.data import Samples
 from stages.detectnet.ema import WeightAverage
@@ -41,10 +42,12 @@ from stages.detectnet.losses import (
     update_weights,
     weigh,
 )
+from stages.detectnet.memory import unless_out_of_memory
+from stages.detectnet.memory_error import preparing_error, training_error
 from stages.detectnet.optimizer import build_optimizer, prepare_step
 from stages.detectnet.schedule import learning_rate_at
 from stages.detectnet.targets import rasterize_boxes
-from stages.detectnet.validation import validate
+from stages.detectnet.validation import BATCH_SIZE, validate
 
 LOGGER = logging.getLogger(__name__)
 Log = Callable[[Mapping[str, float], int], None]
@@ -97,20 +100,46 @@ def fit(
     postprocess: Postprocess,
     work_dir: Path | None,
     log: Log | None = None,
+    section: str = "train",
 ) -> FitResult:
     """Train the model in place and return it with the selected weights.
 
     work_dir: where the checkpoint goes after each epoch, and is resumed from when it is there and
     the configuration is the same; None = no checkpoints. log: called after each epoch as
     log({"train/loss": ..., "val/ap50": ...}, epoch), epochs counted from 1, resumed ones
-    again. samples_val None = no validation.
-    Raises DetectNetError when the loss stops being a finite number.
+    again. samples_val None = no validation. section: what the configuration is called in
+    resolved.yaml, for messages.
+    Raises DetectNetError when the loss stops being a finite number, and when memory runs out.
     """
     fabric = open_fabric(config, model)
-    run, state = _prepare(fabric, model, samples_train, config)
+    input_wh = samples_train.input_wh
+    prepared = unless_out_of_memory(lambda: _prepare(fabric, model, samples_train, config))
+    if prepared is None:
+        raise preparing_error(fabric.device, input_wh=input_wh)
+    run, state = prepared
     if work_dir is not None and load_checkpoint(state, config, work_dir):
         LOGGER.info("resuming after epoch %d of %d", state.epoch, config.epochs)
     emit = log if log is not None and fabric.is_global_zero else _ignore
+    result = unless_out_of_memory(
+        lambda: _run_epochs(run, state, samples_val, postprocess, work_dir=work_dir, emit=emit)
+    )
+    if result is None:
+        raise training_error(
+            fabric, state, config, partial(_try_step, run), section=section, input_wh=input_wh
+        )
+    return result
+
+
+def _run_epochs(
+    run: _Run,
+    state: FitState,
+    samples_val: Samples | None,
+    postprocess: Postprocess,
+    *,
+    work_dir: Path | None,
+    emit: Log,
+) -> FitResult:
+    config, fabric = run.config, run.fabric
     for row in state.history:
         emit(_log_row(row), int(row["epoch"]))
     while state.epoch < config.epochs:
@@ -233,6 +262,13 @@ def _train_step(
     return torch.stack([loss.detach(), terms.coverage.detach(), terms.bbox.detach()])
 
 
+def _try_step(run: _Run, state: FitState, batch_size: int) -> None:
+    """Make a step of a state whose network Fabric has not wrapped, with any pictures."""
+    alone = run._replace(network=Alone(run.fabric, state.model))
+    indices = torch.arange(batch_size) % len(run.stems)
+    _train_step(alone, state, indices, seeded(run.config.seed))
+
+
 def _check_finite(run: _Run, losses: torch.Tensor, order: torch.Tensor, *, epoch: int) -> None:
     """Raise DetectNetError for the first step of losses (steps, 3) that is no finite number.
 
@@ -259,7 +295,13 @@ def _validate(
     metrics: dict[str, float] = {}
     with _averaged(state):
         if run.fabric.is_global_zero:
-            metrics = validate(state.model, samples, postprocess, device=run.fabric.device)
+            metrics = validate(
+                state.model,
+                samples,
+                postprocess,
+                device=run.fabric.device,
+                batch_size=min(BATCH_SIZE, run.config.batch_size),
+            )
             if run.config.select == "best" and metrics["ap50"] > state.best_ap50:
                 state.best_ap50, state.best_tensors = metrics["ap50"], clone_tensors(state.model)
     run.fabric.barrier()

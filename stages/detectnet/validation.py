@@ -16,15 +16,22 @@ BATCH_SIZE = 32
 
 
 def validate(
-    model: nn.Module, samples: Samples, postprocess: Postprocess, *, device: torch.device
+    model: nn.Module,
+    samples: Samples,
+    postprocess: Postprocess,
+    *,
+    device: torch.device,
+    batch_size: int = BATCH_SIZE,
 ) -> dict[str, float]:
     """Return ap, ap50 and ap75 on the samples, computed in float32.
 
-    The model is put into evaluation mode and left there.
+    The model is put into evaluation mode and left there. batch_size: pictures at once; no
+    activations are kept, so what training has room for has room here.
     """
     model.eval()
     predictions, truths = {}, {}
-    for index, (coverage, bbox) in enumerate(predict_maps(model, samples, device=device)):
+    maps = predict_maps(model, samples, device=device, batch_size=batch_size)
+    for index, (coverage, bbox) in enumerate(maps):
         stem, image_wh = samples.stems[index], samples.image_wh[index]
         predictions[stem] = postprocess_maps(
             coverage,
@@ -44,10 +51,10 @@ def validate(
 
 @torch.inference_mode()
 def predict_maps(
-    model: nn.Module, samples: Samples, *, device: torch.device
+    model: nn.Module, samples: Samples, *, device: torch.device, batch_size: int = BATCH_SIZE
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield coverage (C, h, w) and bbox (4C, h, w) of each sample in order."""
-    for start in range(0, len(samples), BATCH_SIZE):
-        images = torch.from_numpy(samples.images[start : start + BATCH_SIZE]).to(device)
+    for start in range(0, len(samples), batch_size):
+        images = torch.from_numpy(samples.images[start : start + batch_size]).to(device)
         coverage, bbox = model(to_input(images))
         yield from zip(coverage.cpu().numpy(), bbox.cpu().numpy(), strict=True)
