@@ -17,7 +17,7 @@ import torch
 
 from deploy.core.model_json import read_model_json
 from stages._stage import Stage, Summary, main
-from stages.detectnet.checkpoint import load_checkpoint, save_model
+from stages.detectnet.checkpoint import load_float_model, save_model
 from stages.detectnet.compression_config import PruneConfig
 from stages.detectnet.data import Samples, load_samples
 from stages.detectnet.figures import draw_sensitivity
@@ -40,7 +40,7 @@ def run(stage: Stage) -> Summary:
     postprocess = read_model_json(folder).postprocess
     assert postprocess is not None  # model.json's schema wants one for detectors
     config = stage.section(PruneConfig)
-    model = load_checkpoint(folder).model
+    model = load_float_model(folder)
     pruned = prune_model(model, config)
     num_images, input_wh = config.sensitivity.images, model.architecture.input_wh
     samples = load_val_samples(stage, num_images=num_images, input_wh=input_wh)

@@ -13,7 +13,7 @@ from pathlib import Path
 from deploy.core.cluster import Postprocess
 from stages._schema import PostprocessConfig
 from stages._stage import Stage, Summary, main
-from stages.detectnet.checkpoint import load_checkpoint, save_model
+from stages.detectnet.checkpoint import load_float_model, save_model
 from stages.detectnet.compression_config import RetrainConfig
 from stages.detectnet.data import Samples, load_samples, require_boxes
 from stages.detectnet.history import write_history
@@ -28,7 +28,7 @@ RESULTS = Path("results/retrain")
 
 def run(stage: Stage) -> Summary:
     """Train on, quantize, train the rounded network, and write it with its history."""
-    model = load_checkpoint(stage.dep(PRUNED)).model
+    model = load_float_model(stage.dep(PRUNED))
     postprocess = Postprocess(**dataclasses.asdict(stage.section(PostprocessConfig)))
     input_wh = model.architecture.input_wh
     samples = {side: _load(stage, side, input_wh) for side in ("train", "val")}

@@ -7,7 +7,6 @@ values by name (see rounding.py) or null for a float network. Equal networks giv
 """
 
 import dataclasses
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +15,24 @@ import torch
 
 from deploy.core.cluster import Postprocess
 from deploy.core.grid import Grid
-from deploy.core.model_json import ModelInfo, add_sha256, write_model_json
+from deploy.core.model_json import (
+    ModelInfo,
+    add_sha256,
+    hash_file,
+    read_model_json,
+    write_model_json,
+)
 from deploy.core.preprocess import Preprocess
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.folding import drop_batch_norm, is_folded
 from stages.detectnet.model import STRIDE, Architecture, DetectNet
 from stages.detectnet.quantization import is_quantized, read_ranges, strip_quantizers
-from stages.detectnet.rounding import round_model
+from stages.detectnet.rounding import check_ranges, round_model
+from stages.detectnet.torch_file import read_torch_file
 
 FILE_NAME = "model.pt"
 SCHEMA_VERSION = 1
+KEYS = ("architecture", "folded", "state_dict", "ranges")
 INPUT, COVERAGE, BBOX = "input_1", "output_cov/Sigmoid", "output_bbox/BiasAdd"
 
 
@@ -71,21 +78,44 @@ def load_model(folder: Path) -> DetectNet:
     return model if ranges is None else round_model(model, ranges)
 
 
+def load_float_model(folder: Path) -> DetectNet:
+    """Read a network that is not quantized, in eval mode on the CPU.
+
+    Raises DetectNetError as load_model does, and for an 8-bit network.
+    """
+    model, ranges = load_checkpoint(folder)
+    if ranges is not None:
+        raise DetectNetError(
+            f"{folder / FILE_NAME} is an 8-bit network, expected a float one; write it again: "
+            f"dvc repro {folder.name}"
+        )
+    return model
+
+
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read the float network and its ranges apart. Raises DetectNetError as load_model does."""
     path = folder / FILE_NAME
     payload = _read_payload(path)
     try:
+        _check_keys(payload)
         model = DetectNet(Architecture(**payload["architecture"]))
         if payload["folded"]:
             drop_batch_norm(model)
+        _check_state(model, payload["state_dict"])
         model.load_state_dict(payload["state_dict"])
-        return Checkpoint(model.eval(), payload["ranges"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if payload["ranges"] is not None:
+            check_ranges(model, payload["ranges"])
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DetectNetError(
             f"{path} does not fit this program ({reason}); run the stage that wrote it again"
         ) from error
+    if read_model_json(folder).sha256.get(FILE_NAME) != hash_file(path):
+        raise DetectNetError(
+            f"{path} is not the file that model.json beside it describes; restore both: "
+            f"dvc checkout {folder}, or run the stage that wrote them again"
+        )
+    return Checkpoint(model.eval(), payload["ranges"])
 
 
 def detector_info(
@@ -123,21 +153,41 @@ def _plain_state(model: DetectNet) -> dict[str, torch.Tensor]:
     }
 
 
+def _check_keys(payload: Mapping[str, object]) -> None:
+    missing = [key for key in KEYS if key not in payload]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+
+
+def _check_state(model: DetectNet, state: Mapping[str, torch.Tensor]) -> None:
+    """Raise ValueError for the first tensor that is not what the channel table says."""
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    for name, shape in wanted.items():
+        if name not in state:
+            raise ValueError(f"{name} is missing")
+        if tuple(state[name].shape) != shape:
+            seen = tuple(state[name].shape)
+            raise ValueError(f"{name} has the shape {seen}, its architecture says {shape}")
+    for name in state:
+        if name not in wanted:
+            raise ValueError(f"{name} is not in its architecture")
+
+
 def _read_payload(path: Path) -> dict[str, Any]:
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        payload = read_torch_file(
+            path,
+            kind="model file",
+            keys=["schema"],
+            remedy=f"restore it: dvc checkout {path.parent}",
+        )
     except FileNotFoundError as error:
         raise DetectNetError(
             f"{path} is not there; run the stages before: dvc repro, or dvc checkout"
         ) from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    if payload["schema"] != SCHEMA_VERSION:
         raise DetectNetError(
-            f"{path} is not a model file or is damaged; restore it: dvc checkout {path.parent}"
-        ) from error
-    version = payload.get("schema") if isinstance(payload, dict) else None
-    if version != SCHEMA_VERSION:
-        raise DetectNetError(
-            f"{path} has schema {version!r}, this program reads {SCHEMA_VERSION}; "
+            f"{path} has schema {payload['schema']!r}, this program reads {SCHEMA_VERSION}; "
             "run the stage that wrote it again"
         )
     return payload

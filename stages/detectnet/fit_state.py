@@ -4,7 +4,9 @@ A checkpoint holds tensors and plain values only. Model tensors are restored in 
 which also works for quantized modules.
 """
 
+import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,22 @@ from stages.detectnet.config import FitConfig, to_plain
 from stages.detectnet.ema import WeightAverage
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.losses import LossWeights
+from stages.detectnet.torch_file import read_torch_file
 
+LOGGER = logging.getLogger(__name__)
 CHECKPOINT = "fit.pt"
+KEYS = (
+    "architecture",
+    "average",
+    "best_ap50",
+    "best_tensors",
+    "config",
+    "epoch",
+    "history",
+    "model",
+    "optimizer",
+    "weights",
+)
 HistoryRow = dict[str, float]
 
 
@@ -60,6 +76,7 @@ def save_checkpoint(state: FitState, config: FitConfig, folder: Path) -> None:
     aside = folder / f".{CHECKPOINT}.writing"
     torch.save(
         {
+            "architecture": _describe(state.model),
             "config": to_plain(config),
             "model": state_tensors(state.model),
             "optimizer": state.optimizer.state_dict(),
@@ -78,26 +95,46 @@ def save_checkpoint(state: FitState, config: FitConfig, folder: Path) -> None:
 def load_checkpoint(state: FitState, config: FitConfig, folder: Path) -> bool:
     """Restore the state from the folder; False when nothing is there or it was another run's.
 
-    Raises DetectNetError when the file is damaged.
+    The line in the log says which of the two. Raises DetectNetError when the file is damaged or no
+    checkpoint.
     """
     path = folder / CHECKPOINT
     if not path.is_file():
         return False
+    remedy = "remove it to start anew"
+    saved = read_torch_file(path, kind="checkpoint", keys=KEYS, remedy=remedy)
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler meets damage with errors of any kind
-        raise DetectNetError(
-            f"{path} is no whole checkpoint ({type(error).__name__}); remove it to start anew"
-        ) from error
-    if saved["config"] != to_plain(config) or not _fits(saved, state.model):
-        return False
-    _restore(state, saved)
-    return True
+        difference = _difference(saved, config, state.model)
+        if not difference:
+            _restore(state, saved)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DetectNetError(f"{path} does not fit this program ({reason}); {remedy}") from error
+    if difference:
+        LOGGER.info("%s is of another %s; starting anew", path, difference)
+    return not difference
 
 
-def _fits(saved: dict[str, Any], model: nn.Module) -> bool:
-    live = {name: value.shape for name, value in state_tensors(model).items()}
-    return live == {name: value.shape for name, value in saved["model"].items()}
+def _difference(saved: dict[str, Any], config: FitConfig, model: nn.Module) -> str:
+    """Name what another run's checkpoint has of its own; empty for this run's."""
+    if saved["architecture"] != _describe(model) or _shapes(saved["model"]) != _shapes(
+        state_tensors(model)
+    ):
+        return "architecture"
+    ours, theirs = to_plain(config), saved["config"]
+    if theirs == ours:
+        return ""
+    known = theirs if isinstance(theirs, dict) else {}
+    return f"configuration ({', '.join(key for key in ours if known.get(key) != ours[key])})"
+
+
+def _describe(model: nn.Module) -> str:
+    """Tell apart networks whose tensors have equal shapes: other activations, another input."""
+    return repr(getattr(model, "architecture", None))
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in tensors.items()}
 
 
 def _restore(state: FitState, saved: dict[str, Any]) -> None:

@@ -40,7 +40,8 @@ class Architecture:
     """Everything that rebuilds a network, pruned ones too.
 
     channels: trunk convolution name -> output channels. activation: "relu" or "relu6".
-    Raises ValueError for an unknown depth or activation and for channels that do not fit together.
+    Raises ValueError for an unknown depth or activation, for channels that do not fit together and
+    for sides of input_wh that are not multiples of 16.
     """
 
     num_layers: int
@@ -55,6 +56,8 @@ class Architecture:
             raise ValueError(f"num_layers is {self.num_layers}; known: {sorted(BLOCKS_PER_STAGE)}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation is {self.activation!r}; known: {sorted(ACTIVATIONS)}")
+        if len(self.input_wh) != 2 or any(side <= 0 or side % STRIDE for side in self.input_wh):
+            raise ValueError(f"input_wh is {self.input_wh}; expected two multiples of {STRIDE}")
         wanted = set(conv_names(self.num_layers, all_projections=self.all_projections))
         if wanted != set(self.channels):
             wrong = sorted(wanted ^ set(self.channels))

@@ -91,6 +91,21 @@ def round_model(model: DetectNet, ranges: Ranges) -> DetectNet:
     return rounded
 
 
+def check_ranges(model: DetectNet, ranges: Ranges) -> None:
+    """Raise ValueError unless the ranges are those of the network: complete, in shape, above 0."""
+    missing = [name for name in quantizer_names(model, quantize_heads=False) if name not in ranges]
+    if missing:
+        raise ValueError(f"{len(missing)} ranges are missing, the first is {missing[0]}")
+    for name, largest in ranges.items():
+        layer = model.get_submodule(name.rpartition(".")[0])
+        is_kernel = isinstance(layer, nn.Conv2d) and name.endswith(".weight_quantizer")
+        wanted = (layer.out_channels,) if is_kernel else (1,)
+        if tuple(largest.shape) != wanted:
+            raise ValueError(f"{name} has the shape {tuple(largest.shape)}, expected {wanted}")
+        if not bool(((largest > 0) & largest.isfinite()).all()):
+            raise ValueError(f"{name} has a range that is not above 0")
+
+
 def quantizer_names(model: DetectNet, *, quantize_heads: bool) -> list[str]:
     """List what is rounded: kernels, the input, activations and projection shortcuts."""
     kernels = trunk_convs(model) + (list(HEADS) if quantize_heads else [])

@@ -108,7 +108,7 @@ def test_checkpoint_of_another_configuration_is_not_resumed(tmp_path: Path) -> N
 
 def test_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(b"half a file")
-    with pytest.raises(DetectNetError, match="no whole checkpoint.*remove it"):
+    with pytest.raises(DetectNetError, match="not a checkpoint.*remove it"):
         train(SHORT, work_dir=tmp_path)
 
 
