@@ -41,8 +41,10 @@ def run(stage: Stage) -> Summary:
         work_dir=stage.work_dir(),
         log=stage.tracker.log_metrics,
     )
-    if retrained.qat_result.is_main:
-        _write(stage, retrained, postprocess)
+    if not retrained.qat_result.is_main:
+        # A helper process of a run on several devices: the first process writes everything.
+        sys.exit(0)
+    _write(stage, retrained, postprocess)
     counts = {"images": len(samples["train"]), "epochs": len(retrained.history)}
     return Summary({**counts, **phase_metrics(retrained)}, stage.out(RETRAINED))
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from stages import retrain
 from stages.detectnet import retraining
 from stages.detectnet.checkpoint import load_checkpoint, save_model
+from stages.detectnet.training import FitResult
 from stages.retrain import run
 from tests.deploy.kitti_folder import FRAMES, write_kitti_folder
 from tests.stages.detectnet.tiny import POSTPROCESS, tiny_model
@@ -96,6 +98,26 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert run_stage("retrain", run, root, SECTIONS, monkeypatch) == 0
     for name in ("models/retrain/model.pt", "results/retrain/history.csv"):
         assert (root / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_helper_process_writes_and_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process may not be done yet: results and checkpoints are its own."""
+    root = make_root(tmp_path)
+
+    def retrain_model(*_: object, work_dir: Path, **__: object) -> retraining.Retrained:
+        (work_dir / "checkpoint").touch()
+        result = FitResult(tiny_model(), [], {}, is_main=False)
+        return retraining.Retrained(tiny_model(), None, {}, result)
+
+    monkeypatch.setattr(retrain, "retrain_model", retrain_model)
+    with pytest.raises(SystemExit) as caught:
+        run_stage("retrain", run, root, SECTIONS, monkeypatch)
+    assert caught.value.code == 0
+    assert len(list((root / ".work/retrain").rglob("checkpoint"))) == 1
+    assert not (root / "models/retrain").exists()
+    assert not (root / "results").exists()
 
 
 def test_the_float_phase_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
