@@ -1,12 +1,14 @@
 """Where a training runs: Lightning Fabric, with device and precision chosen by the machine."""
 
 import logging
+import os
 
 import torch
 from torch import nn
 
 from stages.detectnet.config import FitConfig
-from stages.learning.precision import choose_precision, min_input_channels
+from stages.detectnet.errors import DetectNetError
+from stages.learning.precision import Precision, choose_precision, min_input_channels
 
 try:
     from lightning_fabric import Fabric
@@ -20,17 +22,12 @@ def open_fabric(config: FitConfig, model: nn.Module) -> Fabric:
     """Start Fabric as configured for training the model, logging the precision and its reason.
 
     Works alone, under torchrun and under SLURM; several local devices start one process each.
+    Raises DetectNetError when the machine has no such devices.
     """
     precision = choose_precision(
         config.precision, config.accelerator, min_channels=min_input_channels(model)
     )
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=_device_count(config),
-        num_nodes=config.num_nodes,
-        precision=precision.name,  # type: ignore[arg-type]
-    )
-    fabric.launch()
+    fabric = _start_fabric(config, precision)
     if fabric.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
@@ -57,6 +54,36 @@ class Alone(nn.Module):
             return self.network(images)
 
 
+def _start_fabric(config: FitConfig, precision: Precision) -> Fabric:
+    try:
+        fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=_device_count(config),
+            num_nodes=config.num_nodes,
+            precision=precision.name,  # type: ignore[arg-type]
+        )
+    except Exception as error:  # Fabric meets what is not there with errors of any kind
+        raise _unavailable(config, error) from error
+    try:
+        fabric.launch()
+    except ValueError as error:  # torchrun started another number of processes
+        raise _unavailable(config, error) from error
+    return fabric
+
+
+def _unavailable(config: FitConfig, error: Exception) -> DetectNetError:
+    reason = " ".join(str(error).split())[:200]
+    return DetectNetError(
+        f"accelerator {config.accelerator}, devices {config.devices}, num_nodes "
+        f"{config.num_nodes} cannot be had here ({reason}); set accelerator and devices to auto"
+    )
+
+
 def _device_count(config: FitConfig) -> int | str:
-    """A CPU is one device unless a number says otherwise: one process with many threads."""
+    """A CPU is one device unless a number says otherwise: one process with many threads.
+
+    Under torchrun "auto" is as many as it started processes on this machine.
+    """
+    if config.devices == "auto" and torch.distributed.is_torchelastic_launched():
+        return int(os.environ["LOCAL_WORLD_SIZE"])
     return int(config.devices) if config.devices.lstrip("-").isdigit() else config.devices

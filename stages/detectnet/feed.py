@@ -53,7 +53,8 @@ def epoch_order(
     """Return this process's picture indices of one epoch, (steps, batch_size).
 
     Every picture comes once; what the last batches lack is filled from the order's start, so that
-    all batches are full.
+    all batches are full. The processes' batches of a step, one after the other, are the batch that
+    a single process with batch_size * world_size would take.
     """
     steps = count_steps(num_samples, batch_size=batch_size, world_size=shard.world_size)
     order = torch.randperm(num_samples, generator=seeded(seed, epoch))

@@ -33,6 +33,27 @@ def test_every_sample_comes_and_batches_are_full(
     assert all(shard.shape[1] == batch_size for shard in shards)
 
 
+@pytest.mark.parametrize("num_samples", [1, 15, 16, 17, 100])
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+def test_the_pictures_of_a_step_do_not_depend_on_the_number_of_processes(
+    num_samples: int, world_size: int
+) -> None:
+    def batches(world_size: int) -> list[list[int]]:
+        shards = [
+            epoch_order(
+                num_samples,
+                batch_size=16 // world_size,
+                shard=Shard(rank, world_size),
+                seed=3,
+                epoch=2,
+            )
+            for rank in range(world_size)
+        ]
+        return torch.cat(shards, dim=1).tolist()
+
+    assert batches(world_size) == batches(1)
+
+
 def test_orders_differ_by_epoch_and_seed_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         shard = Shard(0, 1)
