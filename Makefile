@@ -1,6 +1,7 @@
 # Every job of the project is one of these commands; CI calls exactly `make check test`.
 #   make repro TORCH=cpu      PyTorch's CPU wheels instead of the multi-gigabyte CUDA ones
 #   make demo VIDEO=clip.mp4  gestures in your own video
+#   make bench-train BENCH='--devices 1,2 --batches 64 --target-ap50 0.8'
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -20,7 +21,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install repro test test-fast test-kill test-py36 check format lock ui demo pull push pictures browser clean
+.PHONY: help install repro test test-fast test-kill test-py36 check format lock ui demo bench-train pull push pictures browser clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -71,6 +72,9 @@ ui: $(STAMP)  ## MLflow's page on http://127.0.0.1:5000
 demo: $(STAMP)  ## Gestures in a video: make demo VIDEO=clip.mp4 -> demo.mp4 and demo.jsonl
 	@test -n "$(VIDEO)" || { echo "error: no video given; use: make demo VIDEO=clip.mp4" >&2; exit 2; }
 	python -m deploy.run --source "$(VIDEO)" --sink demo.mp4 --sink demo.jsonl
+
+bench-train: $(STAMP)  ## Training speed by batch and devices, time to a target AP -> .work/bench-train.json
+	python -m benchmarks.train $(BENCH)
 
 pull: $(STAMP)  ## Fetch the pipeline's outputs from the DVC remote of .dvc/config
 	dvc pull
