@@ -1,17 +1,19 @@
 """A training that runs out of memory ends in one line that can be followed."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.train_point import random_samples
 from stages.detectnet import memory_error, retraining, training
 from stages.detectnet.compression_config import CalibrationConfig, RetrainConfig
 from stages.detectnet.config import FitConfig
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.fit_state import CHECKPOINT
-from stages.detectnet.memory import GIB
+from stages.detectnet.memory import GIB, open_memory
 from stages.detectnet.model import DetectNet, Outputs, build_architecture
 from stages.detectnet.training import fit
 from tests.stages.detectnet.pictures import INPUT_WH, POSTPROCESS, draw_samples
@@ -120,3 +122,31 @@ def test_retraining_names_its_phase(phase: str, monkeypatch: pytest.MonkeyPatch)
             Hungry(), SAMPLES, SAMPLES, config, postprocess=POSTPROCESS, work_dir=None
         )
     assert f"'+overrides.retrain.{phase}.batch_size=4'" in str(caught.value)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_on_a_gpu_the_recommended_batch_size_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may have 2 GiB; a picture takes some 40 MB, so that 256 do not fit."""
+    monkeypatch.setattr(memory_error, "open_memory", open_memory)
+    total_bytes = torch.cuda.get_device_properties(0).total_memory
+    input_wh = [640, 352]
+    samples = random_samples(64, input_wh)
+    config = FitConfig(epochs=1, batch_size=256, devices="1", validate_every_epochs=0)
+
+    def train_once(batch_size: int) -> None:
+        torch.cuda.empty_cache()
+        model = DetectNet(build_architecture(18, width=32, input_wh=input_wh))
+        sized = dataclasses.replace(config, batch_size=batch_size)
+        fit(model, samples, None, sized, postprocess=POSTPROCESS, work_dir=None)
+
+    torch.cuda.set_per_process_memory_fraction(2 * GIB / total_bytes)
+    try:
+        with pytest.raises(DetectNetError) as caught:
+            train_once(256)
+        found = re.search(r"batch_size (\d+) fits \(tried, [12]\.\d GiB", str(caught.value))
+        assert found, str(caught.value)
+        assert 16 <= int(found[1]) < 128
+        train_once(int(found[1]))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
