@@ -9,6 +9,10 @@ IMPORTANCES = ("l2", "l2_bn")
 NORMALIZERS = ("max", "l2")
 EQUALIZATIONS = ("union", "intersection", "arithmetic_mean", "geometric_mean")
 CALIBRATIONS = ("max", "percentile", "entropy")
+ACTIVATIONS = ("relu", "relu6")
+PLACEMENTS = ("fused", "tao")
+WEIGHT_AXES = ("channel", "tensor")
+RANGE_RULES = ("calibrated", "moving_average")
 
 
 @dataclass(frozen=True)
@@ -114,14 +118,21 @@ def _short_fit() -> FitConfig:
 
 @dataclass(frozen=True)
 class RetrainConfig:
-    """Recovery of a pruned network, in two phases.
+    """Recovery of a pruned network, in two phases; conf/retrain/tao.yaml has NVIDIA's choices.
 
-    float_fit: ordinary training of the pruned network, null = none. Then batch normalisation is
-    folded, ranges are calibrated, and qat_fit trains on with every convolution's weights and
-    inputs rounded to 8 bits. batch_norm_images: on how many training pictures the statistics of
-    batch normalisation are measured anew, before and after float_fit; 0 = kept, as NVIDIA does.
-    quantize_heads: the two output layers' weights are rounded too (their
-    inputs always are; NVIDIA leaves these weights in floating point).
+    float_fit: ordinary training of the pruned network, null = none. Then ranges are calibrated,
+    and qat_fit trains on with every convolution's weights and inputs rounded to 8 bits.
+    batch_norm_images: on how many training pictures the statistics of batch normalisation are
+    measured anew, before and after float_fit; 0 = kept, as NVIDIA does.
+    quantize_heads: the two output layers' weights are rounded too (their inputs always are;
+    NVIDIA leaves these weights in floating point).
+    activation: of the retrained network in both phases; NVIDIA replaces every ReLU by ReLU6.
+    fold_batch_norm: true = batch normalisation is folded before qat_fit, false = it stays while
+    that trains and is folded into the rounded kernels afterwards, as NVIDIA does.
+    placement: which outputs are rounded, "fused" or "tao" (see rounding.py). weight_axis: one
+    range per output "channel" of a kernel, or one per "tensor". range_rule: "calibrated" ranges
+    stay; with "moving_average" they only serve before qat_fit, whose steps average the largest
+    values with range_decay, and kernels' ranges follow the kernels (see moving_ranges.py).
     """
 
     float_fit: FitConfig | None = field(default_factory=_recovery_fit)
@@ -129,9 +140,20 @@ class RetrainConfig:
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     batch_norm_images: int = 320
     quantize_heads: bool = True
+    activation: str = "relu"
+    fold_batch_norm: bool = True
+    placement: str = "fused"
+    weight_axis: str = "channel"
+    range_rule: str = "calibrated"
+    range_decay: float = 0.999
 
     def __post_init__(self) -> None:
         require_range("retrain.batch_norm_images", self.batch_norm_images, 0, 1_000_000)
+        require_choice("retrain.activation", self.activation, ACTIVATIONS)
+        require_choice("retrain.placement", self.placement, PLACEMENTS)
+        require_choice("retrain.weight_axis", self.weight_axis, WEIGHT_AXES)
+        require_choice("retrain.range_rule", self.range_rule, RANGE_RULES)
+        require_range("retrain.range_decay", self.range_decay, 0.0, 0.999999)
 
 
 @dataclass(frozen=True)

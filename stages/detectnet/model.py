@@ -7,8 +7,9 @@ attributes. The one addition is resnet10, one block per stage. Residual addition
 are modules, so that quantizers can be attached to them.
 """
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -188,6 +189,19 @@ class DetectNet(nn.Module):
     def _activation(self) -> nn.Module:
         # Not in place: quantizers and the pruner's tracer must see the tensor before and after.
         return ACTIVATIONS[self.architecture.activation]()
+
+
+def replace_activation(model: DetectNet, activation: str) -> DetectNet:
+    """Return a copy of an unquantized network with another activation function, "relu" or "relu6".
+
+    Raises ValueError for any other name.
+    """
+    changed = copy.deepcopy(model)
+    changed.architecture = replace(model.architecture, activation=activation)
+    old = tuple(ACTIVATIONS.values())
+    for name in [name for name, layer in model.named_modules() if isinstance(layer, old)]:
+        changed.add_module(name, ACTIVATIONS[activation]())
+    return changed
 
 
 def initialize_weights(model: nn.Module) -> None:

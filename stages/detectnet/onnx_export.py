@@ -62,18 +62,21 @@ def export_onnx(model: DetectNet, *, opset: int) -> onnx.ModelProto:
 def tensor_ranges(model: onnx.ModelProto, ranges: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """Map the activations' ranges to the tensors of detector.onnx, in the graph's order.
 
-    A tensor in front of an activation function gets the range behind it: what lies outside is
-    clipped there anyway, and the two run as one. The heads' outputs have none, they stay float.
+    A tensor in front of an activation function has no range of its own, unless it is rounded
+    itself (placement "tao"); it gets the one behind the function: what lies outside is clipped
+    there anyway, and the two run as one. The heads' outputs have none, they stay float.
     """
     mapped = {INPUT: _largest(ranges, INPUT_QUANTIZER)}
     consumers = {name: node for node in model.graph.node for name in node.input}
     for node in model.graph.node:
+        if node.op_type == "Constant":  # a bound of ReLU6, no tensor of the network
+            continue
         consumer = consumers.get(node.output[0])
-        for candidate in (node, consumer) if _is_activation(consumer) else (node,):
-            assert candidate is not None
-            quantizer = f"{candidate.name.rpartition('/')[0]}.output_quantizer"
-            if quantizer in ranges:
-                mapped[node.output[0]] = _largest(ranges, quantizer)
+        candidates = [node, consumer] if _is_activation(consumer) else [node]
+        names = [_output_quantizer(candidate) for candidate in candidates if candidate]
+        known = [name for name in names if name in ranges]
+        if known:
+            mapped[node.output[0]] = _largest(ranges, known[0])
     return mapped
 
 
@@ -159,6 +162,10 @@ def _rename_constants(graph: onnx.GraphProto) -> dict[str, str]:
             renamed[constant.name] = f"constant_{len(renamed)}"
             constant.name = renamed[constant.name]
     return renamed
+
+
+def _output_quantizer(node: onnx.NodeProto) -> str:
+    return f"{node.name.rpartition('/')[0]}.output_quantizer"
 
 
 def _is_activation(node: onnx.NodeProto | None) -> bool:

@@ -12,7 +12,7 @@ from deploy.core.cluster import Postprocess
 from stages.detectnet.compression_config import RetrainConfig
 from stages.detectnet.data import Samples
 from stages.detectnet.folding import measure_batch_norm
-from stages.detectnet.model import DetectNet
+from stages.detectnet.model import DetectNet, replace_activation
 from stages.detectnet.quantization import quantize_model
 from stages.detectnet.training import FitResult, Log, fit
 from stages.detectnet.validation import validate
@@ -54,13 +54,14 @@ def retrain_model(
     work_dir: Path | None,
     log: Log | None = None,
 ) -> Retrained:
-    """Train a float network on as configured, in place, then quantize it and train that.
+    """Train a copy of a float network on as configured, then quantize it and train that.
 
     work_dir: where both phases keep their checkpoints and resume from them. log: as in
     training.fit; the epochs of the second phase are counted on from the first.
     Raises DetectNetError when the network is quantized already or the loss diverges.
     """
     float_result = None
+    model = replace_activation(model, config.activation)
     _measure_batch_norm(model, samples_train, config)
     if config.float_fit is not None:
         float_result = fit(
@@ -75,9 +76,7 @@ def retrain_model(
         )
         _measure_batch_norm(model, samples_train, config)
     batches = calibration_batches(samples_train, num_images=config.calibration.images)
-    quantized = quantize_model(
-        model, batches, config.calibration, quantize_heads=config.quantize_heads
-    )
+    quantized = quantize_model(model, batches, config)
     ptq_metrics: dict[str, float] = {}
     if samples_val is not None:
         device = next(quantized.parameters()).device

@@ -2,8 +2,14 @@
 
 Plain PyTorch, so that evaluation and export need no modelopt (its import takes seconds), and
 exported by torch.onnx as QuantizeLinear / DequantizeLinear pairs. Ranges are keyed by the
-quantizers' names in training: `<convolution>.weight_quantizer` (F,), `<module>.output_quantizer`
-and `conv1.input_quantizer` (1,), the largest absolute values; one step is range / 127.
+quantizers' names in training: `<convolution>.weight_quantizer` (F,) for one range per output
+channel or () for one per kernel, `<module>.output_quantizer` and `conv1.input_quantizer` (1,), the
+largest absolute values; one step is range / 127.
+
+Two placements. "fused" rounds the input, the activation functions and the projection shortcuts,
+so that devices fuse convolution, addition and activation. "tao" is NVIDIA's: both inputs of each
+residual addition and the addition itself as well (an identity shortcut is rounded already). Ranges
+tell which one it was: only "tao" has any for additions.
 """
 
 import copy
@@ -35,9 +41,14 @@ class Round(nn.Module):
 
 
 class RoundedConv2d(nn.Conv2d):
-    """A convolution with kernels rounded per output channel, and its input and output if asked."""
+    """A convolution with rounded kernels, per output channel or whole, and its input if asked.
 
-    def __init__(self, conv: nn.Conv2d, name: str, ranges: Ranges) -> None:
+    output_largest: range of a rounded output, (1,), or None.
+    """
+
+    def __init__(
+        self, conv: nn.Conv2d, name: str, ranges: Ranges, output_largest: torch.Tensor | None
+    ) -> None:
         super().__init__(
             conv.in_channels,
             conv.out_channels,
@@ -47,21 +58,27 @@ class RoundedConv2d(nn.Conv2d):
         )
         self.load_state_dict(conv.state_dict())
         step = ranges[f"{name}.weight_quantizer"].float() / LEVELS
+        # A number and not a tensor, so that the exporter writes one scale for the whole kernel.
+        self.whole_step = None if step.ndim else step.item()
         self.register_buffer("step", step)
         self.register_buffer("zero", torch.zeros(step.numel(), dtype=torch.int32))
-        shortcut = ranges.get(f"{name}.output_quantizer") if is_shortcut(name) else None
         self.before = _round_or_pass(ranges.get(f"{name}.input_quantizer"))
-        self.after = _round_or_pass(shortcut)
+        self.after = _round_or_pass(output_largest)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        step, zero = self.get_buffer("step"), self.get_buffer("zero")
-        kernel = torch.fake_quantize_per_channel_affine(
-            self.weight, step, zero, 0, LOWEST, HIGHEST
-        )
+        kernel = self._rounded_kernel()
         rounded: torch.Tensor = self.after(
             self._conv_forward(self.before(input), kernel, self.bias)
         )
         return rounded
+
+    def _rounded_kernel(self) -> torch.Tensor:
+        if self.whole_step is not None:
+            return torch.fake_quantize_per_tensor_affine(
+                self.weight, self.whole_step, 0, LOWEST, HIGHEST
+            )
+        step, zero = self.get_buffer("step"), self.get_buffer("zero")
+        return torch.fake_quantize_per_channel_affine(self.weight, step, zero, 0, LOWEST, HIGHEST)
 
 
 class RoundedActivation(nn.Module):
@@ -77,57 +94,106 @@ class RoundedActivation(nn.Module):
         return rounded
 
 
+class RoundedAddition(nn.Module):
+    """A residual addition with a rounded sum."""
+
+    def __init__(self, addition: nn.Module, largest: torch.Tensor) -> None:
+        super().__init__()
+        self.addition = addition
+        self.round = Round(largest)
+
+    def forward(self, main: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
+        rounded: torch.Tensor = self.round(self.addition(main, shortcut))
+        return rounded
+
+
 def round_model(model: DetectNet, ranges: Ranges) -> DetectNet:
     """Return a copy of a folded float network that rounds weights and activations to 8 bits."""
     rounded = copy.deepcopy(model).eval()
+    placement = placement_of(ranges)
+    outputs = rounded_outputs(model, placement=placement)
     for name in [*trunk_convs(model), *HEADS]:
         conv = rounded.get_submodule(name)
         if f"{name}.weight_quantizer" in ranges:
             assert isinstance(conv, nn.Conv2d)
-            rounded.add_module(name, RoundedConv2d(conv, name, ranges))
+            largest = ranges[f"{name}.output_quantizer"] if name in outputs else None
+            rounded.add_module(name, RoundedConv2d(conv, name, ranges, largest))
     for name in activation_names(model):
         largest = ranges[f"{name}.output_quantizer"]
         rounded.add_module(name, RoundedActivation(rounded.get_submodule(name), largest))
+    for name in addition_names(model) if placement == "tao" else []:
+        largest = ranges[f"{name}.output_quantizer"]
+        rounded.add_module(name, RoundedAddition(rounded.get_submodule(name), largest))
     return rounded
 
 
 def check_ranges(model: DetectNet, ranges: Ranges) -> None:
     """Raise ValueError unless the ranges are those of the network: complete, in shape, above 0."""
-    missing = [name for name in quantizer_names(model, quantize_heads=False) if name not in ranges]
+    wanted = quantizer_names(model, quantize_heads=False, placement=placement_of(ranges))
+    missing = [name for name in wanted if name not in ranges]
     if missing:
         raise ValueError(f"{len(missing)} ranges are missing, the first is {missing[0]}")
     for name, largest in ranges.items():
         layer = model.get_submodule(name.rpartition(".")[0])
         is_kernel = isinstance(layer, nn.Conv2d) and name.endswith(".weight_quantizer")
-        wanted = (layer.out_channels,) if is_kernel else (1,)
-        if tuple(largest.shape) != wanted:
-            raise ValueError(f"{name} has the shape {tuple(largest.shape)}, expected {wanted}")
+        shapes = [(layer.out_channels,), ()] if is_kernel else [(1,)]
+        if tuple(largest.shape) not in shapes:
+            raise ValueError(f"{name} has the shape {tuple(largest.shape)}, expected {shapes[0]}")
         if not bool(((largest > 0) & largest.isfinite()).all()):
             raise ValueError(f"{name} has a range that is not above 0")
 
 
-def quantizer_names(model: DetectNet, *, quantize_heads: bool) -> list[str]:
-    """List what is rounded: kernels, the input, activations and projection shortcuts."""
+def quantizer_names(
+    model: DetectNet, *, quantize_heads: bool, placement: str = "fused"
+) -> list[str]:
+    """List what is rounded: kernels, the input, and the outputs of the placement's modules."""
     kernels = trunk_convs(model) + (list(HEADS) if quantize_heads else [])
-    rounded = activation_names(model) + [name for name in trunk_convs(model) if is_shortcut(name)]
     return [
         *(f"{name}.weight_quantizer" for name in kernels),
         INPUT_QUANTIZER,
-        *(f"{name}.output_quantizer" for name in rounded),
+        *(f"{name}.output_quantizer" for name in rounded_outputs(model, placement=placement)),
     ]
 
 
-def observer_names(model: DetectNet) -> list[str]:
+def rounded_outputs(model: DetectNet, *, placement: str) -> list[str]:
+    """List the modules whose outputs are rounded, "fused" or "tao" (see the module's text)."""
+    shortcuts = [name for name in trunk_convs(model) if is_shortcut(name)]
+    fused = activation_names(model) + shortcuts
+    if placement == "fused":
+        return fused
+    return fused + main_branches(model) + addition_names(model)
+
+
+def observer_names(model: DetectNet, *, placement: str = "fused") -> list[str]:
     """List what is measured but not rounded: the other input of each residual addition.
 
     The calibration cache needs these ranges, because implicit INT8 wants one for every tensor.
+    None under "tao", which rounds these.
     """
-    return [f"{name}.output_quantizer" for name in trunk_convs(model) if name.endswith("_conv_2")]
+    if placement == "tao":
+        return []
+    return [f"{name}.output_quantizer" for name in main_branches(model)]
+
+
+def placement_of(ranges: Ranges) -> str:
+    """Tell where a network with these ranges rounds: "fused" or "tao"."""
+    is_tao = any(name.endswith("_add.output_quantizer") for name in ranges)
+    return "tao" if is_tao else "fused"
 
 
 def activation_names(model: DetectNet) -> list[str]:
     """List the activation functions from input to output."""
     return [name for name, layer in model.named_modules() if isinstance(layer, nn.ReLU | nn.ReLU6)]
+
+
+def addition_names(model: DetectNet) -> list[str]:
+    """List the residual additions from input to output."""
+    return [f"{block.name}_add" for block in model.blocks]
+
+
+def main_branches(model: DetectNet) -> list[str]:
+    """List the convolutions whose outputs meet the shortcuts."""
+    return [f"{block.name}_conv_2" for block in model.blocks]
 
 
 def is_shortcut(name: str) -> bool:

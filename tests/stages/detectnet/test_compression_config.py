@@ -11,6 +11,7 @@ from stages.detectnet.compression_config import (
     RetrainConfig,
     SensitivityConfig,
 )
+from stages.detectnet.config import TrainConfig, to_plain
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -31,12 +32,38 @@ CONF = Path(__file__).parents[3] / "conf"
         (lambda: SensitivityConfig(kept_fracs=[0.5, 1.5]), "kept_fracs is 1.5; expected 0.0 to"),
         (lambda: CalibrationConfig(method="mse"), "known choices: max, percentile, entropy"),
         (lambda: CalibrationConfig(images=0), "calibration.images is 0"),
+        (lambda: RetrainConfig(activation="gelu"), "known choices: relu, relu6"),
+        (lambda: RetrainConfig(placement="trt"), "known choices: fused, tao"),
+        (lambda: RetrainConfig(weight_axis="row"), "known choices: channel, tensor"),
+        (lambda: RetrainConfig(range_rule="lsq"), "known choices: calibrated, moving_average"),
+        (lambda: RetrainConfig(range_decay=1.0), "retrain.range_decay is 1.0"),
         (lambda: ExportConfig(tensorrt_version="8.5"), "expected major.minor.patch"),
     ],
 )
 def test_wrong_values_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_tao_retrains_as_it_trained_and_rounds_nvidias_way():
+    """The demo's retrain spec has the numbers of its train spec; single precision is ours."""
+    retrain = section_of(
+        {"retrain": yaml.safe_load((CONF / "retrain" / "tao.yaml").read_text())}, RetrainConfig
+    )
+    train = section_of(
+        {"train": yaml.safe_load((CONF / "train" / "tao.yaml").read_text())}, TrainConfig
+    )
+    assert retrain.float_fit is None
+    assert to_plain(retrain.qat_fit) == {**to_plain(train), "precision": "32-true"}
+    assert (retrain.activation, retrain.placement, retrain.weight_axis) == (
+        "relu6",
+        "tao",
+        "tensor",
+    )
+    assert (retrain.range_rule, retrain.range_decay) == ("moving_average", 0.999)
+    assert not retrain.fold_batch_norm
+    assert not retrain.quantize_heads
+    assert retrain.batch_norm_images == 0
 
 
 def test_the_shipped_defaults_are_the_classes_defaults():

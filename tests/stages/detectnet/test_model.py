@@ -10,6 +10,7 @@ from stages.detectnet.model import (
     build_architecture,
     count_parameters,
     iterate_blocks,
+    replace_activation,
 )
 
 REPEATS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -84,6 +85,24 @@ def test_residual_is_what_the_block_adds() -> None:
         model.get_submodule(name).register_forward_hook(hook)
     model(torch.rand(1, 3, 32, 32))
     assert torch.equal(seen["block_1a_relu"], seen["block_1b_relu"])
+
+
+def test_another_activation_keeps_the_weights() -> None:
+    """One channel of conv1 at 7: ReLU passes it, ReLU6 cuts it to 6."""
+    model = DetectNet(build_architecture(10, width=8, input_wh=[32, 32])).eval()
+    model.get_submodule("conv1").bias.data[0] = 7.0 * (1.0 + 1e-3) ** 0.5
+    changed = replace_activation(model, "relu6")
+    assert (model.architecture.activation, changed.architecture.activation) == ("relu", "relu6")
+    largest = {}
+    for name, network in (("relu", model), ("relu6", changed)):
+        network.get_submodule("conv1_relu").register_forward_hook(
+            lambda _layer, _inputs, output, name=name: largest.update({name: output[0, 0].max()})
+        )
+        network(torch.zeros(1, 3, 32, 32))
+    assert largest["relu"].item() == pytest.approx(7.0, rel=1e-5)
+    assert largest["relu6"].item() == 6.0
+    ours, theirs = model.state_dict(), changed.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.mark.parametrize(

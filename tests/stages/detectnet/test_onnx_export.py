@@ -11,6 +11,7 @@ from stages.detectnet.compression_config import ExportConfig
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.exporting import FILES, export_detector
 from stages.detectnet.folding import fold_batch_norm
+from stages.detectnet.model import replace_activation
 from stages.detectnet.onnx_export import make_images, measure_difference
 from stages.detectnet.rounding import round_model
 from tests.stages.detectnet.tiny import INPUT_WH, known_ranges, tiny_model
@@ -28,6 +29,18 @@ def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     num_layers, all_projections = request.param
     checkpoint = make_checkpoint(num_layers=num_layers, all_projections=all_projections)
+    return folder, checkpoint, export_detector(folder, checkpoint, ExportConfig())
+
+
+@pytest.fixture(scope="module")
+def exported_as_tao(tmp_path_factory):
+    """ReLU6, NVIDIA's placement, and one range per kernel, which a folded network may have."""
+    folder = tmp_path_factory.mktemp("tao")
+    model = replace_activation(fold_batch_norm(tiny_model()), "relu6")
+    ranges = known_ranges(
+        model, IMAGES, quantize_heads=False, placement="tao", weight_axis="tensor"
+    )
+    checkpoint = Checkpoint(model, ranges)
     return folder, checkpoint, export_detector(folder, checkpoint, ExportConfig())
 
 
@@ -159,6 +172,48 @@ def test_cache_and_qdq_file_hold_the_same_steps(exported):
     assert "block_2a_conv_shortcut/Conv" in steps
     for tensor, step in steps.items():
         assert cache.scales[tensor] == pytest.approx(step, rel=1e-6), tensor
+
+
+def test_tao_files_have_relu6_and_a_pair_per_rounded_tensor(exported_as_tao):
+    """Input, 9 ReLU6, 4 x (both branches, sum), 13 kernels; the two heads stay."""
+    folder, _, result = exported_as_tao
+    assert set(count_operators(load(folder, "fp32"))) == {
+        "Conv",
+        "Clip",
+        "Add",
+        "Sigmoid",
+        "Constant",
+    }
+    operators = count_operators(load(folder, "qdq"))
+    assert operators["QuantizeLinear"] == operators["DequantizeLinear"] == 1 + 9 + 4 * 3 + 13
+    assert result.fp32.coverage <= 1e-4
+    assert result.qdq.coverage_mean <= 2e-3
+
+
+def test_tao_kernels_have_one_scale(exported_as_tao):
+    model = load(exported_as_tao[0], "qdq")
+    constants = {
+        node.output[0]: onnx.numpy_helper.to_array(node.attribute[0].t)
+        for node in model.graph.node
+        if node.op_type == "Constant"
+    }
+    kernels = {item.name for item in model.graph.initializer}
+    pairs = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert sum(node.input[0] in kernels for node in pairs) == 13
+    assert {constants[node.input[1]].shape for node in pairs} == {()}
+
+
+def test_tao_cache_has_the_tensors_own_ranges_and_no_bounds_of_relu6(exported_as_tao):
+    folder, checkpoint, _ = exported_as_tao
+    cache = parse_cache((folder / FILES["calibration"]).read_text(), source="cache")
+    nodes = load(folder, "fp32").graph.node
+    tensors = {"input_1", *(node.output[0] for node in nodes if node.op_type != "Constant")}
+    heads = {"output_cov/Conv", "output_cov/Sigmoid", "output_bbox/BiasAdd"}
+    assert set(cache.scales) == tensors - heads
+    for tensor in ("block_1a_conv_2/Conv", "block_1a_add/Add", "block_1a_relu/Clip"):
+        largest = checkpoint.ranges[f"{tensor.split('/')[0]}.output_quantizer"].item()
+        assert cache.scales[tensor] * 127 == pytest.approx(largest)
+    assert cache.scales["conv1/Conv"] == cache.scales["conv1_relu/Clip"]
 
 
 def test_equal_networks_give_equal_bytes_without_traces(tmp_path):

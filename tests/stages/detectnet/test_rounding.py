@@ -5,6 +5,7 @@ from stages.detectnet.folding import fold_batch_norm
 from stages.detectnet.rounding import (
     Round,
     observer_names,
+    placement_of,
     quantizer_names,
     round_model,
 )
@@ -60,3 +61,48 @@ def test_every_tensor_is_rounded_once(all_projections, shortcuts):
     assert len(names) - len(kernels) == 1 + 17 + shortcuts
     assert len(observer_names(model)) == 8
     assert not set(observer_names(model)) & set(names)
+
+
+def test_tao_placement_rounds_both_inputs_and_the_sum_of_each_addition():
+    """Its ranges say so: 8 more main branches and 8 sums than "fused", and nothing observed."""
+    model = fold_batch_norm(tiny_model(num_layers=18))
+    names = quantizer_names(model, quantize_heads=False, placement="tao")
+    fused = quantizer_names(model, quantize_heads=False)
+    added = {
+        f"block_{stage}{letter}_{name}.output_quantizer"
+        for stage in (1, 2, 3, 4)
+        for letter in "ab"
+        for name in ("conv_2", "add")
+    }
+    assert set(names) - set(fused) == added
+    assert observer_names(model, placement="tao") == []
+    assert placement_of(known_ranges(model, tiny_images(), placement="tao")) == "tao"
+    assert placement_of(known_ranges(model, tiny_images())) == "fused"
+
+
+def test_sums_are_rounded_by_their_own_range():
+    model = fold_batch_norm(tiny_model())
+    ranges = known_ranges(model, tiny_images(), placement="tao")
+    rounded = round_model(model, ranges)
+    seen = {}
+    for name in ("block_3a_add", "block_3a_conv_2"):
+        rounded.get_submodule(name).register_forward_hook(
+            lambda _layer, _inputs, output, name=name: seen.setdefault(name, output)
+        )
+    with torch.no_grad():
+        rounded(tiny_images())
+    for name, values in seen.items():
+        steps = values / (ranges[f"{name}.output_quantizer"] / 127)
+        assert torch.allclose(steps, steps.round(), atol=1e-3), name
+
+
+def test_a_kernel_with_one_range_has_one_step():
+    model = fold_batch_norm(tiny_model())
+    ranges = known_ranges(model, tiny_images(), weight_axis="tensor")
+    conv = round_model(model, ranges).get_submodule("block_2a_conv_1")
+    step = ranges["block_2a_conv_1.weight_quantizer"] / 127
+    steps = conv._rounded_kernel() / step
+    assert torch.allclose(steps, steps.round(), atol=1e-3)
+    largest = steps.abs().flatten(1).amax(dim=1).round()
+    assert largest.max() == 127
+    assert largest.min() < 127

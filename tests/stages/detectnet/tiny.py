@@ -38,10 +38,16 @@ def tiny_images(count: int = 2) -> torch.Tensor:
 
 
 def known_ranges(
-    model: DetectNet, images: torch.Tensor, *, quantize_heads: bool = True
+    model: DetectNet,
+    images: torch.Tensor,
+    *,
+    quantize_heads: bool = True,
+    placement: str = "fused",
+    weight_axis: str = "channel",
 ) -> dict[str, torch.Tensor]:
     """Measure a folded network's largest absolute values with hooks, by quantizer name."""
-    names = quantizer_names(model, quantize_heads=quantize_heads) + observer_names(model)
+    names = quantizer_names(model, quantize_heads=quantize_heads, placement=placement)
+    names += observer_names(model, placement=placement)
     ranges = {}
 
     def measure(name: str, values: torch.Tensor) -> None:
@@ -51,7 +57,8 @@ def known_ranges(
     for name in names:
         layer = model.get_submodule(name.rpartition(".")[0])
         if name.endswith("weight_quantizer"):
-            ranges[name] = layer.weight.detach().abs().flatten(1).amax(dim=1)
+            largest = layer.weight.detach().abs().flatten(1).amax(dim=1)
+            ranges[name] = largest if weight_axis == "channel" else largest.max()
         elif name.endswith("output_quantizer"):
             hook = lambda _layer, _inputs, output, name=name: measure(name, output)  # noqa: E731
             handles.append(layer.register_forward_hook(hook))
