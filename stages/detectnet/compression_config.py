@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from stages.detectnet.config import FitConfig, OptimizerConfig, ScheduleConfig
+from stages.detectnet.config import FitConfig, ScheduleConfig
 from stages.learning.checks import require_choice, require_range
 
 IMPORTANCES = ("l2", "l2_bn")
@@ -111,7 +111,6 @@ def _short_fit() -> FitConfig:
         epochs=1,
         learning_rate=5.0e-4,
         precision="32-true",
-        optimizer=OptimizerConfig(name="adamw"),
         schedule=ScheduleConfig(soft_start=0.05),
     )
 
@@ -123,7 +122,9 @@ class RetrainConfig:
     float_fit: ordinary training of the pruned network, null = none. Then ranges are calibrated,
     and qat_fit trains on with every convolution's weights and inputs rounded to 8 bits.
     batch_norm_images: on how many training pictures the statistics of batch normalisation are
-    measured anew, before and after float_fit; 0 = kept, as NVIDIA does.
+    measured anew before all that; 0 = kept, as NVIDIA does. They are measured again after a
+    float_fit of fewer steps than batch_norm_steps, because running averages then still remember
+    the network before; after a longer one the running averages are the better ones.
     quantize_heads: the two output layers' weights are rounded too (their inputs always are;
     NVIDIA leaves these weights in floating point).
     activation: of the retrained network in both phases; NVIDIA replaces every ReLU by ReLU6.
@@ -139,16 +140,18 @@ class RetrainConfig:
     qat_fit: FitConfig = field(default_factory=_short_fit)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     batch_norm_images: int = 320
+    batch_norm_steps: int = 300
     quantize_heads: bool = True
     activation: str = "relu"
-    fold_batch_norm: bool = True
+    fold_batch_norm: bool = False
     placement: str = "fused"
     weight_axis: str = "channel"
-    range_rule: str = "calibrated"
-    range_decay: float = 0.999
+    range_rule: str = "moving_average"
+    range_decay: float = 0.9
 
     def __post_init__(self) -> None:
         require_range("retrain.batch_norm_images", self.batch_norm_images, 0, 1_000_000)
+        require_range("retrain.batch_norm_steps", self.batch_norm_steps, 0, 1_000_000)
         require_choice("retrain.activation", self.activation, ACTIVATIONS)
         require_choice("retrain.placement", self.placement, PLACEMENTS)
         require_choice("retrain.weight_axis", self.weight_axis, WEIGHT_AXES)

@@ -10,7 +10,9 @@ import torch
 
 from deploy.core.cluster import Postprocess
 from stages.detectnet.compression_config import RetrainConfig
+from stages.detectnet.config import FitConfig
 from stages.detectnet.data import Samples
+from stages.detectnet.feed import count_steps
 from stages.detectnet.folding import measure_batch_norm
 from stages.detectnet.model import DetectNet, replace_activation
 from stages.detectnet.quantization import quantize_model
@@ -74,7 +76,8 @@ def retrain_model(
             log=log,
             section="retrain.float_fit",
         )
-        _measure_batch_norm(model, samples_train, config)
+        if _count_steps(samples_train, config.float_fit) < config.batch_norm_steps:
+            _measure_batch_norm(model, samples_train, config)
     batches = calibration_batches(samples_train, num_images=config.calibration.images)
     quantized = quantize_model(model, batches, config)
     ptq_metrics: dict[str, float] = {}
@@ -108,6 +111,14 @@ def _measure_batch_norm(model: DetectNet, samples: Samples, config: RetrainConfi
     if config.batch_norm_images > 0:
         batches = calibration_batches(samples, num_images=config.batch_norm_images)
         measure_batch_norm(model, batches)
+
+
+def _count_steps(samples: Samples, config: FitConfig) -> int:
+    """Count the steps that a finished run made in each process."""
+    is_spread = torch.distributed.is_available() and torch.distributed.is_initialized()
+    world_size = torch.distributed.get_world_size() if is_spread else 1
+    steps = count_steps(len(samples), batch_size=config.batch_size, world_size=world_size)
+    return steps * config.epochs
 
 
 def _counted_on(log: Log | None, offset: int) -> Log | None:

@@ -37,6 +37,7 @@ CONF = Path(__file__).parents[3] / "conf"
         (lambda: RetrainConfig(weight_axis="row"), "known choices: channel, tensor"),
         (lambda: RetrainConfig(range_rule="lsq"), "known choices: calibrated, moving_average"),
         (lambda: RetrainConfig(range_decay=1.0), "retrain.range_decay is 1.0"),
+        (lambda: RetrainConfig(batch_norm_steps=-1), "retrain.batch_norm_steps is -1"),
         (lambda: ExportConfig(tensorrt_version="8.5"), "expected major.minor.patch"),
     ],
 )
