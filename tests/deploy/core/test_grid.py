@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from deploy.core.boxes import clip_boxes
 from deploy.core.grid import Grid, decode_cells
 
 
@@ -25,6 +26,16 @@ def test_a_box_is_the_anchor_and_its_distances():
     assert cells.confidence.tolist() == [0.75]
     assert cells.class_id.tolist() == [0]
     assert cells.xyxy.dtype == cells.confidence.dtype == np.float32
+
+
+def test_edges_are_clipped_in_nvidias_order():
+    """Anchor (16.5, 0.5) in 64 x 48: x1 = clip(16.5 - 35, 0, 64) = 0, y1 = 0.5 + 7 = 7.5; x2 =
+    clip(16.5 - 35, x1, 64) = 0, not below x1; y2 = clip(350.5, y1, 48) = 48."""
+    coverage, bbox = maps()
+    coverage[0, 0, 1] = 0.75
+    bbox[:, 0, 1] = [1.0, -0.2, -1.0, 10.0]
+    cells = decode_cells(coverage, bbox, Grid(), coverage_threshold=0.5)
+    assert np.allclose(clip_boxes(cells.xyxy, (64, 48)), [[0.0, 7.5, 0.0, 48.0]], atol=1e-5)
 
 
 def test_cells_are_ordered_by_class_row_column_and_use_their_class_boxes():
