@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stages.detectnet.compression_config import CalibrationConfig, RetrainConfig
+from stages.detectnet.config import FitConfig
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.folding import fold_batch_norm, is_folded
 from stages.detectnet.model import replace_activation
@@ -17,6 +18,8 @@ from stages.detectnet.quantization import (
     strip_quantizers,
 )
 from stages.detectnet.rounding import observer_names, quantizer_names, round_model
+from stages.detectnet.training import fit
+from tests.stages.detectnet.pictures import POSTPROCESS, draw_samples
 from tests.stages.detectnet.tiny import known_ranges, tiny_images, tiny_model
 
 FOLDED = RetrainConfig(fold_batch_norm=True, range_rule="calibrated")
@@ -227,3 +230,29 @@ def test_folded_defaults_round_what_they_always_did():
         assert ranges.keys() == expected
         assert len(ranges) == 33
         assert {name: value.shape for name, value in ranges.items() if value.ndim != 1} == {}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
+def test_a_killed_training_goes_on_with_the_ranges_it_had(tmp_path):
+    config = FitConfig(
+        epochs=3, batch_size=2, precision="32-true", accelerator="cpu", validate_every_epochs=0
+    )
+    samples = draw_samples(4)
+
+    def kill_in_the_third(_metrics, epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    def train(work_dir, log=None):
+        model = quantize(tiny_model(), TAO)
+        return fit(
+            model, samples, None, config, postprocess=POSTPROCESS, work_dir=work_dir, log=log
+        ).model
+
+    whole = train(None)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, kill_in_the_third)
+    resumed = train(tmp_path)
+    expected, found = whole.state_dict(), resumed.state_dict()
+    assert expected["conv1.input_quantizer.moving_steps"] == 6
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
