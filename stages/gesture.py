@@ -107,13 +107,17 @@ def measure(class_id: np.ndarray, scores: dict[str, np.ndarray]) -> dict[str, ob
 
 
 def _labelled_frames(stage: Stage, config: GestureConfig) -> tuple[LabelledFrames, str]:
-    """The dataset's frames and "dataset"; or drawn ones and "rendered" where it has no labels."""
+    """The dataset's frames and "dataset"; or drawn ones and "rendered" where a side lacks labels.
+
+    A frame that stands in a list several times counts once: classes are balanced otherwise here.
+    """
     kitti, split = stage.dep(KITTI), stage.dep(SPLIT)
-    stems = {side: read_stems(split / f"{side}.txt") for side in ("train", "val", "test")}
+    lists = {side: read_stems(split / f"{side}.txt") for side in ("train", "val", "test")}
+    stems = {side: list(dict.fromkeys(listed)) for side, listed in lists.items()}
     labelled = {row.stem for row in read_gestures(kitti / "gestures.csv")}
-    if labelled & set(stems["train"]):
+    if all(labelled & set(listed) for listed in stems.values()):
         return LabelledFrames(kitti, stems), "dataset"
-    LOGGER.info("gesture: the training frames have no gesture labels, drawing hands instead")
+    LOGGER.info("gesture: train, val or test has no gesture labels, drawing hands instead")
     return draw_frames(config.fallback, stage.work_dir() / "drawn"), "rendered"
 
 

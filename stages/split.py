@@ -14,7 +14,7 @@ from stages._files import hash_paths
 from stages._stage import Stage, Summary, main
 from stages.datasets.config import SplitConfig
 from stages.datasets.index import read_index, write_stems
-from stages.datasets.split import check_leaks, count_side, split_rows
+from stages.datasets.split import check_leaks, count_side, list_stems, split_rows
 
 KITTI = Path("data/kitti")
 SPLIT = Path("data/split")
@@ -23,11 +23,12 @@ SPLIT = Path("data/split")
 def run(stage: Stage) -> Summary:
     """Share out the videos, check for leaks, and count each side."""
     kitti = stage.dep(KITTI)
-    split = split_rows(read_index(kitti / "index.csv"), stage.section(SplitConfig))
+    config = stage.section(SplitConfig)
+    split = split_rows(read_index(kitti / "index.csv"), config)
     check_leaks(split, kitti / "images")
     with stage.writing(SPLIT) as folder:
         for side, rows in split.items():
-            write_stems(folder / f"{side}.txt", [row.stem for row in rows])
+            write_stems(folder / f"{side}.txt", list_stems(side, rows, config))
         (folder / "frames.sha256").write_text(hash_paths([kitti]) + "\n")
     counts = {side: count_side(rows, kitti / "labels") for side, rows in split.items()}
     stage.write_metrics({side: count._asdict() for side, count in counts.items()})

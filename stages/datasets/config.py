@@ -18,6 +18,8 @@ class DatasetConfig:
     null = not checked, but logged. path: a local folder or zip, used instead of urls.
     extra_train: KITTI folders used for training only, with any kind. Local paths are absolute or
     relative to the repository root.
+    drawn: with egohands and kitti, draw the videos of `render` as well. Their training videos
+    (TRAIN_*) are for training only; VAL_* and TEST_* are videos like any other.
     hand_types: KITTI types that count as a hand, `*` and `?` are wildcards, case does not
     matter; others are left out.
     video_pattern: regular expression whose first group is the video of a KITTI stem; frames of one
@@ -29,6 +31,7 @@ class DatasetConfig:
     sha256: str | None = None
     path: str | None = None
     extra_train: list[str] = field(default_factory=list)
+    drawn: bool = False
     hand_types: list[str] = field(default_factory=lambda: ["hand"])
     video_pattern: str = r"^(.+)_[A-Za-z]*[0-9]+$"
     render: RenderConfig = field(default_factory=RenderConfig)
@@ -36,6 +39,10 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"dataset.kind is {self.kind!r}, known: {', '.join(KINDS)}")
+        if self.drawn and self.kind == "rendered":
+            raise ValueError(
+                "dataset.drawn is true, but dataset.kind=rendered draws anyway; leave it false"
+            )
         if self.sha256 is not None and not SHA256.fullmatch(self.sha256):
             raise ValueError(
                 f"dataset.sha256 is {self.sha256!r}, expected 64 lower-case hexadecimal digits "
@@ -54,6 +61,8 @@ class SplitConfig:
     drawn: val_frac or test_frac of all videos, at least one, by an order that depends on seed
     and on the video's name alone. When every entry is a pattern and none matches any video, both
     sides are drawn.
+    repeat_own: how often each training frame of the dataset itself stands in the list; frames of
+    dataset.extra_train and drawn ones stand there once.
     """
 
     val: list[str] = field(default_factory=lambda: ["VAL_*"])
@@ -61,8 +70,11 @@ class SplitConfig:
     val_frac: float = 0.1
     test_frac: float = 0.1
     seed: int = 0
+    repeat_own: int = 1
 
     def __post_init__(self) -> None:
+        if self.repeat_own < 1:
+            raise ValueError(f"split.repeat_own is {self.repeat_own}, expected 1 or more")
         for name in ("val_frac", "test_frac"):
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:

@@ -15,7 +15,7 @@ from stages.datasets.errors import DatasetError
 from stages.datasets.frames import LabelledFrame, VideoFrames
 from stages.datasets.index import GestureRow, IndexRow, write_gestures, write_index
 from stages.datasets.kitti_folder import read_extra_folder, read_kitti_folder
-from stages.datasets.raw import EXTRA_TRAIN, SAMPLES
+from stages.datasets.raw import DRAWN, EXTRA_TRAIN, SAMPLES
 from stages.datasets.trees import link_or_copy
 
 
@@ -73,6 +73,9 @@ def _read_raw(config: DatasetConfig, raw: Path) -> Iterator[VideoFrames]:
         folders = list_videos(raw / SAMPLES)
         for folder in tqdm(folders, desc="convert", unit="video", disable=None):
             yield read_video(folder)
+    if config.drawn:
+        for folder in list_videos(raw / DRAWN / SAMPLES):
+            yield read_video(folder, train_only=folder.name.startswith("TRAIN_"))
     for number in range(len(config.extra_train)):
         folder = raw / EXTRA_TRAIN / str(number)
         yield read_extra_folder(folder, f"EXTRA{number}", hand_types=config.hand_types)

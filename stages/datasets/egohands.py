@@ -35,11 +35,12 @@ def list_videos(samples: Path) -> list[Path]:
     return videos
 
 
-def read_video(folder: Path) -> VideoFrames:
+def read_video(folder: Path, *, train_only: bool = False) -> VideoFrames:
     """Read the frames, boxes and gestures of one video.
 
     A polygon without area (or fewer than 3 points) and one outside the image is dropped; one that
-    reaches over the edge is clipped; all are counted. Raises DatasetError for missing
+    reaches over the edge is clipped; all are counted. train_only: whether the frames are kept out
+    of validation and test. Raises DatasetError for missing
     polygons.mat, more or fewer frames than rows, an unreadable image, missing fields, and wrong
     gestures.
     """
@@ -54,7 +55,7 @@ def read_video(folder: Path) -> VideoFrames:
     sizes = [read_image_size(image) for image in images]
     boxes = _box_rows(rows, sizes)
     frames = [
-        _frame(folder.name, image, size, row, box, gesture)
+        _frame(folder.name, image, size, row, box, gesture)._replace(train_only=train_only)
         for image, size, row, box, gesture in zip(
             images, sizes, rows, boxes, gestures, strict=True
         )

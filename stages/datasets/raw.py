@@ -1,7 +1,8 @@
 """Fill data/raw: draw it, or bring it from a download, a local folder or a zip.
 
 Layout: `_LABELLED_SAMPLES/<VIDEO>/` (rendered, egohands) or `images/` and `labels/` (kitti), and
-for each folder of dataset.extra_train `extra_train/<k>/{images,labels}/`.
+for each folder of dataset.extra_train `extra_train/<k>/{images,labels}/`; with dataset.drawn also
+`drawn/_LABELLED_SAMPLES/<VIDEO>/`.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from stages.datasets.trees import Tree, open_tree, place_files
 LOGGER = logging.getLogger(__name__)
 SAMPLES = "_LABELLED_SAMPLES"
 EXTRA_TRAIN = "extra_train"
+DRAWN = "drawn"
 VIDEO_FILES = ("polygons.mat", "gestures.json")
 ZIP_START = b"PK\x03\x04"
 
@@ -27,7 +29,7 @@ Pairs = Iterator[tuple[PurePosixPath, Path]]
 
 
 class RawCounts(NamedTuple):
-    """What was brought: videos (0 for kitti), images, and images for training only."""
+    """What was brought: videos (0 for kitti), images, and images of extra_train and drawn."""
 
     videos: int
     images: int
@@ -43,11 +45,12 @@ def fill_raw(
     are kept, and parts of them until they are complete. workers: processes that
     draw. Raises DatasetError for whatever of this a person can mend.
     """
-    if config.kind == "rendered":
+    if config.kind == "rendered" or config.drawn:
         from stages.datasets.render.dataset import render_dataset
 
-        render_dataset(config.render, folder, workers=workers)
-    else:
+        place = folder / DRAWN if config.drawn else folder
+        render_dataset(config.render, place, workers=workers)
+    if config.kind != "rendered":
         _fill_from_source(config, folder, root=root, downloads=downloads)
     for number, extra in enumerate(config.extra_train):
         with open_tree(local_path(extra, root)) as tree:
@@ -166,6 +169,7 @@ def _wanted_kitti(tree: Tree, root: PurePosixPath, folder: Path) -> Pairs:
 
 def _count(folder: Path) -> RawCounts:
     images = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
-    extra = sum(path.is_relative_to(folder / EXTRA_TRAIN) for path in images)
+    added = (folder / EXTRA_TRAIN, folder / DRAWN)
+    extra = sum(any(map(path.is_relative_to, added)) for path in images)
     videos = [path for path in (folder / SAMPLES).glob("*") if path.is_dir()]
     return RawCounts(len(videos), len(images) - extra, extra)

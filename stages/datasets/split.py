@@ -70,6 +70,14 @@ def split_rows(rows: Sequence[IndexRow], config: SplitConfig) -> dict[str, list[
     return result
 
 
+def list_stems(side: str, rows: Sequence[IndexRow], config: SplitConfig) -> list[str]:
+    """Return the stems of a side's list; the dataset's own training frames repeat_own times."""
+    if side != "train":
+        return [row.stem for row in rows]
+    times = [1 if row.train_only else config.repeat_own for row in rows]
+    return [row.stem for row, count in zip(rows, times, strict=True) for _ in range(count)]
+
+
 def check_leaks(split: Mapping[str, Sequence[IndexRow]], images: Path) -> None:
     """Raise DatasetError when a video, or the same picture byte for byte, is on two sides."""
     side_of: dict[str, str] = {}

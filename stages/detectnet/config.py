@@ -208,6 +208,8 @@ class FitConfig:
     validate_every_epochs: 0 = never (the last epoch is always validated otherwise). select: which
     weights are returned, the last or the best on the validation split by AP50. accelerator,
     devices, num_nodes, precision: Lightning Fabric's words, "auto" decides by the machine.
+    compile: translate the network with torch.compile, which takes half a minute and makes a
+    ResNet-18 on an H200 a quarter faster.
     """
 
     epochs: int = 14
@@ -222,6 +224,7 @@ class FitConfig:
     devices: str = "auto"
     num_nodes: int = 1
     precision: str = "auto"
+    compile: bool = False
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     targets: TargetConfig = field(default_factory=TargetConfig)

@@ -170,7 +170,9 @@ def _prepare(
         _freeze_batch_norm(model)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, config.optimizer)
-    network, optimizer = fabric.setup(model, optimizer)
+    # The compiled module is a view of the model, whose own names and methods stay.
+    network = torch.compile(model) if config.compile else model
+    network, optimizer = fabric.setup(network, optimizer)
     average = WeightAverage(model, decay=config.ema_decay) if config.ema_decay > 0.0 else None
     feed = Feed(samples, device=fabric.device)
     run = _Run(fabric, network, feed, samples.stems, samples.input_wh, config)

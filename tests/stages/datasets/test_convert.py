@@ -124,3 +124,15 @@ def test_real_videos_have_a_box_for_every_polygon(tmp_path: Path) -> None:
         hands = [np.concatenate([p.min(axis=0), p.max(axis=0)]) for p in row if len(p)]
         boxes = label_boxes(read_labels(tmp_path / "kitti" / "labels" / f"{frame.stem}.txt"))
         np.testing.assert_allclose(boxes, np.reshape(hands, (-1, 4)), atol=0.0051)
+
+
+def test_drawn_training_videos_are_for_training_only(tmp_path: Path) -> None:
+    raw = write_samples(tmp_path / "raw", ["A_B_C_D"])
+    write_samples(raw / "drawn", ["TRAIN_X_1", "VAL_X_2"])
+    convert(raw, tmp_path / "kitti", kind="egohands", drawn=True)
+    rows = read_index(tmp_path / "kitti/index.csv")
+    assert {row.video: row.train_only for row in rows} == {
+        "A_B_C_D": False,
+        "TRAIN_X_1": True,
+        "VAL_X_2": False,
+    }

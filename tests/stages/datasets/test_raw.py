@@ -11,6 +11,7 @@ import pytest
 from stages.datasets.config import DatasetConfig
 from stages.datasets.errors import DatasetError
 from stages.datasets.raw import RawCounts, fill_raw, local_path
+from stages.datasets.render.config import RenderConfig
 from tests.stages.datasets.samples import files_below, label, write_kitti, write_samples
 
 
@@ -145,3 +146,27 @@ def test_a_queued_experiment_finds_folders_of_the_repository(tmp_path: Path) -> 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def test_drawn_videos_come_beside_the_real_ones(tmp_path: Path) -> None:
+    write_samples(tmp_path / "own", ["A_B_C_D"])
+    render = RenderConfig(
+        image_wh=[160, 120],
+        train_videos=2,
+        val_videos=0,
+        test_videos=1,
+        train_frames=2,
+        frames_per_video=3,
+    )
+    counts = fill(tmp_path, kind="egohands", path="own", drawn=True, render=render)
+    drawn = sorted((tmp_path / "raw/drawn/_LABELLED_SAMPLES").iterdir())
+    assert [folder.name.partition("_")[0] for folder in drawn] == ["TEST", "TRAIN", "TRAIN"]
+    assert [folder.name for folder in (tmp_path / "raw/_LABELLED_SAMPLES").iterdir()] == [
+        "A_B_C_D"
+    ]
+    assert counts == RawCounts(videos=1, images=2, extra_images=2 * 2 + render.frames_per_video)
+
+
+def test_drawing_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"dataset\.drawn is true, but dataset\.kind=rendered"):
+        DatasetConfig(kind="rendered", drawn=True)

@@ -13,6 +13,7 @@ from stages.datasets.split import (
     SideCounts,
     check_leaks,
     count_side,
+    list_stems,
     split_rows,
     split_videos,
 )
@@ -172,3 +173,19 @@ def test_sides_are_counted(tmp_path: Path) -> None:
     rows = [row("a_1", "A"), row("b_1", "B")]
     assert count_side(rows, tmp_path / "labels") == SideCounts(images=2, boxes=3, videos=2)
     assert count_side([], tmp_path / "labels") == SideCounts(0, 0, 0)
+
+
+def test_own_training_frames_stand_there_as_often_as_asked() -> None:
+    rows = [row("a", "A"), row("b", "B"), row("x", "EXTRA0", train_only=True)]
+    config = SplitConfig(repeat_own=3)
+    assert list_stems("train", rows, config) == ["a", "a", "a", "b", "b", "b", "x"]
+    assert list_stems("val", rows, config) == ["a", "b", "x"]
+    with pytest.raises(ValueError, match=r"split\.repeat_own is 0, expected 1 or more"):
+        SplitConfig(repeat_own=0)
+
+
+def test_all_real_videos_train_where_drawn_ones_stand_for_val_and_test() -> None:
+    """What experiment=egohands-all relies on."""
+    videos = [row("a", "A"), row("b", "B"), row("v", "VAL_1"), row("t", "TEST_1")]
+    split = split_rows(videos, SplitConfig())
+    assert [item.video for item in split["train"]] == ["A", "B"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from stages.detectnet.config import AugmentConfig, FitConfig, LossConfig, OptimizerConfig
+from stages.detectnet.config import FitConfig, LossConfig, OptimizerConfig
 from stages.detectnet.feed import Feed
 from stages.detectnet.model import DetectNet, build_architecture
 from stages.detectnet.training import fit
@@ -32,8 +32,7 @@ def main() -> None:
 def write_fit(devices: str, batch_size: int, out: Path) -> None:
     """Train three epochs without what is different on each device by intention.
 
-    That is batch normalisation's statistics, the normalisers of the balanced losses, and random
-    changes of the pictures.
+    That is batch normalisation's statistics and the normalisers of the balanced losses.
     """
     config = FitConfig(
         epochs=3,
@@ -44,7 +43,6 @@ def write_fit(devices: str, batch_size: int, out: Path) -> None:
         learning_rate=1e-3,
         freeze_batch_norm=True,
         validate_every_epochs=0,
-        augment=AugmentConfig(enabled=False),
         loss=LossConfig(coverage="tao", bbox="tao"),
         optimizer=OptimizerConfig(name="adamw"),
     )

@@ -22,7 +22,7 @@ def phases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replace what takes long by notes of its order."""
     noted: list[str] = []
 
-    def fit(model, *_samples, postprocess, work_dir, log):
+    def fit(model, *_samples, postprocess, work_dir, log, section):
         noted.append("fit")
         return FitResult(model, [], {}, True)
 

@@ -1,6 +1,7 @@
 """The training loop: it learns, resumes exactly, and stops with a reason."""
 
 import dataclasses
+import functools
 import re
 import sys
 from pathlib import Path
@@ -241,6 +242,17 @@ def test_long_batches_name_a_few_frames() -> None:
     picture = torch.from_numpy(SAMPLES.images[0]).float().mul(1 / 255).permute(2, 0, 1)
     with pytest.raises(DetectNetError, match="and 6 more; no epoch was finished"):
         train(config, model=Diverging(picture, healthy_steps=0))
+
+
+@pytest.mark.parametrize("freeze_batch_norm", [False, True])
+def test_compiled_training_is_the_same_training(
+    freeze_batch_norm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's tracing is real here; "eager" runs what it traced without generating code."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    config = dataclasses.replace(SHORT, freeze_batch_norm=freeze_batch_norm)
+    compiled = train(dataclasses.replace(config, compile=True))
+    assert_equal_results(compiled, train(config))
 
 
 def test_training_needs_no_tracker() -> None:
