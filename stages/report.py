@@ -62,7 +62,8 @@ def test_video(stage: Stage) -> Path:
     """Return the frames of the first test video as a folder (any split's where test is empty)."""
     stems = stage.dep("data/split/test.txt").read_text().split()
     raw = stage.dep("data/raw")
-    for folder in sorted(raw.glob("_LABELLED_SAMPLES/*")):
+    videos = [raw.glob(f"{place}_LABELLED_SAMPLES/*") for place in ("", "drawn/")]
+    for folder in (video for group in videos for video in sorted(group)):
         if any(stem.startswith(f"{folder.name}_frame_") for stem in stems):
             return folder
     return raw / "images"

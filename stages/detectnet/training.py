@@ -48,6 +48,7 @@ from stages.detectnet.optimizer import build_optimizer, prepare_step
 from stages.detectnet.schedule import learning_rate_at
 from stages.detectnet.targets import rasterize_boxes
 from stages.detectnet.validation import BATCH_SIZE, validate
+from stages.learning.precision import choose_memory_format
 
 LOGGER = logging.getLogger(__name__)
 Log = Callable[[Mapping[str, float], int], None]
@@ -89,6 +90,7 @@ class _Run(NamedTuple):
     stems: tuple[str, ...]
     input_wh: tuple[int, int]
     config: FitConfig
+    memory_format: torch.memory_format
 
 
 def fit(
@@ -168,14 +170,15 @@ def _prepare(
     torch.manual_seed(config.seed)
     if config.freeze_batch_norm:
         _freeze_batch_norm(model)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    memory_format = choose_memory_format(model, fabric.device)
+    model.to(memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = build_optimizer(model, config.optimizer)
     # The compiled module is a view of the model, whose own names and methods stay.
-    network = torch.compile(model) if config.compile else model
-    network, optimizer = fabric.setup(network, optimizer)
+    forward = torch.compile(model) if config.compile else model
+    network, optimizer = fabric.setup(forward, optimizer)  # type: ignore[arg-type]  # a module
     average = WeightAverage(model, decay=config.ema_decay) if config.ema_decay > 0.0 else None
     feed = Feed(samples, device=fabric.device)
-    run = _Run(fabric, network, feed, samples.stems, samples.input_wh, config)
+    run = _Run(fabric, network, feed, samples.stems, samples.input_wh, config, memory_format)
     return run, FitState(model, optimizer, average, initial_weights(config.loss))
 
 
@@ -249,7 +252,8 @@ def _train_step(
         world_size=run.fabric.world_size,
     )
     targets = rasterize_boxes(boxes, is_box, config.targets, input_wh=run.input_wh)
-    terms = compute_losses(run.network(images), targets, config.loss)
+    outputs = run.network(images.contiguous(memory_format=run.memory_format))
+    terms = compute_losses(outputs, targets, config.loss)
     loss = weigh(terms, state.weights)
     if config.loss.regularizer_l1 > 0.0:
         loss = loss + config.loss.regularizer_l1 * l1_regularizer(state.model)

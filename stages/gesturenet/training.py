@@ -28,7 +28,7 @@ from stages.gesturenet.feed import crops_to_tensor, training_batches
 from stages.gesturenet.metrics import accuracy, confusion_matrix, negative_log_likelihood
 from stages.gesturenet.model import Architecture, GestureClassifier
 from stages.gesturenet.optimizer import build_optimizer, set_learning_rate
-from stages.learning.precision import choose_precision, min_input_channels
+from stages.learning.precision import choose_memory_format, choose_precision, min_input_channels
 
 LOGGER = logging.getLogger(__name__)
 CHECKPOINT = "training.ckpt"
@@ -112,7 +112,8 @@ def _build(config: GestureConfig) -> _State:
     average = GestureClassifier(model.architecture)
     average.load_state_dict(model.state_dict())
     optimizer = build_optimizer(model, weight_decay=config.weight_decay)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    memory_format = choose_memory_format(model, fabric.device)
+    model.to(memory_format=memory_format)  # type: ignore[call-overload]
     module, wrapped = fabric.setup(model, optimizer)
     module.mark_forward_method("logits")
     return _State(fabric, module, model, average.to(fabric.device).eval(), wrapped)
@@ -144,6 +145,7 @@ def _step(
     state: _State, images: torch.Tensor, targets: torch.Tensor, config: GestureConfig
 ) -> float:
     images, targets = state.fabric.to_device((images, targets))
+    images = images.contiguous(memory_format=choose_memory_format(state.model, images.device))
     logits = cast(torch.Tensor, state.module.logits(images))  # type: ignore[operator]
     loss = nn.functional.cross_entropy(
         logits.float(), targets, label_smoothing=config.label_smoothing

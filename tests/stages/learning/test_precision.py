@@ -7,7 +7,12 @@ import torch
 
 from stages.detectnet.model import DetectNet, build_architecture
 from stages.learning import precision
-from stages.learning.precision import choose_precision, cpu_flags, min_input_channels
+from stages.learning.precision import (
+    choose_memory_format,
+    choose_precision,
+    cpu_flags,
+    min_input_channels,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +48,25 @@ def test_flags_are_read(tmp_path: Path) -> None:
 
 
 def test_a_cpu_computes_narrow_convolutions_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In bfloat16 they corrupt memory: see BF16_MIN_CPU_CHANNELS."""
+    """In bfloat16 they corrupt memory: see MIN_CPU_CHANNELS."""
     monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_precision("auto", "cpu", min_channels=8).name == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("device", "width", "expected"),
+    [
+        ("cpu", 8, torch.contiguous_format),
+        ("cpu", 16, torch.channels_last),
+        ("meta", 8, torch.channels_last),
+    ],
+)
+def test_narrow_networks_keep_the_plain_order_on_a_cpu(
+    device: str, width: int, expected: torch.memory_format
+) -> None:
+    model = DetectNet(build_architecture(10, width=width, input_wh=[64, 32]))
+    assert choose_memory_format(model, torch.device(device)) == expected
 
 
 @pytest.mark.parametrize(("width", "narrowest"), [(8, 8), (16, 16)])
