@@ -120,7 +120,19 @@ def _group_choices(params: Mapping[str, Any], path: Path) -> list[str]:
     if unknown:
         known = ", ".join((*GROUPS, "overrides"))
         raise ConfigError(f"{path} has the unknown key {unknown[0]!r}; known: {known}")
-    return [f"{name}={params[name]}" for name in GROUPS if params.get(name) is not None]
+    chosen = {name: params[name] for name in GROUPS if params.get(name) is not None}
+    return [f"{name}={_choice(name, value, path)}" for name, value in chosen.items()]
+
+
+def _choice(name: str, value: object, path: Path) -> str:
+    if isinstance(value, bool):
+        # YAML 1.1, which PyYAML reads, takes a plain `off` for false; DVC's -S writes it so.
+        return "on" if value else "off"
+    if not isinstance(value, str):
+        raise ConfigError(
+            f"{name} in {path} is {value!r}, expected the name of a file in {CONF / name}"
+        )
+    return value
 
 
 def _compose_groups(conf_dir: Path, choices: Sequence[str]) -> DictConfig:
@@ -149,7 +161,8 @@ def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
         if key in GROUPS:
             raise GroupChangeError(
                 f"{override.input_line}: a group cannot change for one stage; "
-                f"run the pipeline: dvc exp run -S {override.input_line}"
+                f"run the pipeline: dvc exp run -S {override.input_line} "
+                f"(without DVC: write it to {PARAMS}, then python -m stages.compose)"
             )
         if override.is_sweep_override() or override.is_delete():
             raise ConfigError(f"{override.input_line}: expected key=value with a single value")

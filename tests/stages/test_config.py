@@ -49,6 +49,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files = {
         "conf/config.yaml": "defaults:\n  - _self_\n  - train: short\n",
         "conf/train/short.yaml": "epochs: 3\n",
+        "conf/train/off.yaml": "epochs: 1\n",
         "conf/train/long.yaml": "epochs: 30\nloss:\n  weight: 2.0\n",
         "conf/experiment/big.yaml": (
             "# @package _global_\ndefaults:\n  - override /train: long\n"
@@ -81,6 +82,7 @@ def test_null_means_the_default_and_the_schema_fills_the_rest(project: Path):
     ("params", "epochs", "rate", "weight"),
     [
         ("train: long\n", 30, 0.001, 2.0),
+        ("train: off\n", 1, 0.001, 1.0),  # PyYAML reads this as false
         ("experiment: big\n", 30, 0.1, 2.0),
         ("experiment: big\ntrain: short\n", 3, 0.1, 1.0),
         ("overrides: {train: {epochs: 7}}\n", 7, 0.001, 1.0),
@@ -103,6 +105,7 @@ def test_choices_experiments_and_overrides_in_that_order(
     [
         ("trian: long\n", ["trian", "train, experiment, overrides"]),
         ("train: huge\n", ["huge", "long", "short"]),
+        ("train: 3\n", ["train", "is 3", "conf/train"]),
         ("overrides: {train: {epoch: 7}}\n", ["train.epoch", "epochs, learning_rate, loss"]),
         ("overrides: {train: {loss: {wieght: 7}}}\n", ["train.loss.wieght", "known keys: weight"]),
         ("overrides: {train: {warmup: {step: 7}}}\n", ["train.warmup.step", "known keys: steps"]),
