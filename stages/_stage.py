@@ -8,6 +8,7 @@ resolved.yaml and writes below DIR, so that DVC's outputs stay as they are.
 import argparse
 import contextlib
 import hashlib
+import importlib.util
 import logging
 import sys
 import time
@@ -26,8 +27,14 @@ LOGGER = logging.getLogger(__name__)
 WORK = Path(".work")
 RUNS = Path("results/runs")
 CODE = (Path("stages"), Path("deploy"))
+# Modules that come in a package of another name; every other package is named as its module.
+PACKAGES = {"modelopt": "nvidia-modelopt", "torch_pruning": "torch-pruning"}
 
 Section = TypeVar("Section")
+
+
+class MissingPackageError(UserError):
+    """A package that this stage needs is not installed."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,12 @@ class Stage:
                 f"{place} is not there; run the stages before {self.name}: dvc repro {self.label}"
             )
         return place
+
+    def need(self, *modules: str) -> None:
+        """Raise MissingPackageError, before long work, when modules are not installed."""
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        if missing:
+            raise missing_packages(self.label, missing)
 
     def out(self, path: str | Path) -> Path:
         """Return the place of an output, below --out when the stage is run by hand."""
@@ -138,7 +151,8 @@ def main(
             stage.section(TrackingConfig), stage.label, stage.parameters()
         ) as tracker:
             stage.tracker = tracker
-            summary = run(stage)
+            with _naming_missing_packages(stage.label):
+                summary = run(stage)
             stage.clear_work()
         if keep_run:
             run_file = stage.out(RUNS / f"{stage.label.replace('@', '-')}.json")
@@ -148,6 +162,15 @@ def main(
         return 2 if isinstance(error, GroupChangeError) else 1
     sys.stderr.write(_last_line(stage.label, summary, time.perf_counter() - started))
     return 0
+
+
+def missing_packages(label: str, modules: Sequence[str]) -> MissingPackageError:
+    """Say what to install: a bare GPU node has the packages of requirements/train.txt alone."""
+    packages = " ".join(PACKAGES.get(module, module) for module in modules)
+    return MissingPackageError(
+        f"{label} needs what is not installed: {packages}; "
+        f"install it: python -m pip install -c constraints.txt {packages}"
+    )
 
 
 def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, float]:
@@ -165,6 +188,19 @@ def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, float]:
 def hash_text(*parts: str) -> str:
     """Return the SHA-256 of the parts, separated."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _naming_missing_packages(label: str) -> Iterator[None]:
+    """Turn the import of a package that is not installed into one line; other failing imports are
+    bugs and keep their traceback."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or importlib.util.find_spec(package) is not None:
+            raise
+        raise missing_packages(label, [package]) from error
 
 
 def _parse(

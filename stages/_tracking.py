@@ -152,10 +152,18 @@ def connect(config: TrackingConfig) -> "MlflowClient":
     """Return a client for the configured store, which is made under a file lock when it is new.
 
     The lock is needed because SQLite stores break for good when several processes make them at
-    once (mlflow 3.17: alembic migrations are not guarded).
+    once (mlflow 3.17: alembic migrations are not guarded). Raises TrackingError when mlflow is not
+    installed or the store does not answer.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import mlflow
+    try:
+        import mlflow
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            f"tracking.mode={config.mode} needs mlflow, and {error.name} is not installed; set "
+            "tracking: off in params.yaml and run python -m stages.compose, or: "
+            "python -m pip install -c constraints.txt mlflow psutil"
+        ) from error
 
     uri = store_uri(config)
     root = main_root()

@@ -46,6 +46,7 @@ FP32_KEYS = ("ap", "ap50", "ap75", "ap_tao", "precision", "recall", "f1")
 
 def run(stage: Stage) -> Summary:
     """Measure the model of --step and write its figures and pictures."""
+    stage.need("matplotlib")
     config, step = stage.section(EvaluateConfig), stage.args.step
     folder = stage.dep(Path("models") / step)
     postprocess = Postprocess(**asdict(stage.section(PostprocessConfig)))

@@ -23,6 +23,7 @@ EXPORTED = Path("models/export")
 
 def run(stage: Stage) -> Summary:
     """Export, check, and describe the files."""
+    stage.need("onnx", "onnxruntime")
     checkpoint = load_checkpoint(stage.dep(RETRAINED))
     postprocess = Postprocess(**dataclasses.asdict(stage.section(PostprocessConfig)))
     with stage.writing(EXPORTED) as folder:

@@ -38,6 +38,7 @@ RESULTS = Path("results/gesture")
 
 def run(stage: Stage) -> Summary:
     """Train, calibrate, export and measure the classifier."""
+    stage.need("matplotlib", "onnx", "onnxruntime")
     config = stage.section(GestureConfig)
     rule = RoiRule(**dataclasses.asdict(config.roi))
     frames, trained_on = _labelled_frames(stage, config)

@@ -7,6 +7,7 @@ How fast both networks are stands in results/evaluate/{train,prune}_speed.json.
 """
 
 import csv
+import importlib.util
 import logging
 import sys
 from collections.abc import Sequence
@@ -53,8 +54,8 @@ def run(stage: Stage) -> Summary:
                 model, samples, config, postprocess=postprocess, device=choose_device()
             )
             write_table(results / "sensitivity.csv", rows)
-            draw_sensitivity(results / "sensitivity.png", rows, num_images=len(samples))
-    if samples is not None:
+            draw_where_possible(results / "sensitivity.png", rows, num_images=len(samples))
+    if (stage.out(RESULTS) / "sensitivity.png").is_file():
         stage.tracker.log_figure(stage.out(RESULTS) / "sensitivity.png")
     before, after = count_parameters(model), count_parameters(pruned.model)
     macs_before = sum(layer.macs_before for layer in pruned.layers)
@@ -72,6 +73,14 @@ def run(stage: Stage) -> Summary:
     )
     counts = {"parameters before": before, "after": after, "kept": after / before}
     return Summary(counts, stage.out(PRUNED))
+
+
+def draw_where_possible(path: Path, rows: Sequence[Sensitivity], *, num_images: int) -> None:
+    """Draw the table; without matplotlib, as on a bare GPU node, say that there is no picture."""
+    if importlib.util.find_spec("matplotlib") is None:
+        LOGGER.info("prune: no %s, matplotlib is not installed; the table is there", path.name)
+    else:
+        draw_sensitivity(path, rows, num_images=num_images)
 
 
 def choose_device() -> torch.device:

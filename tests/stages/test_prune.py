@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def test_network_table_and_totals_agree(root: Path, monkeypatch: pytest.MonkeyPa
     for name, depth in model.architecture.channels.items():
         assert int(layers[name]["channels_after"]) == depth
     assert sum(int(row["macs_after"]) for row in layers.values()) == totals["macs_after"]
+
+
+def test_without_matplotlib_the_table_comes_alone_and_the_log_says_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with caplog.at_level("INFO"):
+        assert run_stage("prune", run, root, SECTIONS, monkeypatch) == 0
+    assert "no sensitivity.png, matplotlib is not installed" in caplog.text
+    assert (root / "results/prune/sensitivity.csv").is_file()
+    assert not (root / "results/prune/sensitivity.png").exists()
 
 
 def test_the_trained_networks_postprocessing_travels_on(

@@ -13,6 +13,7 @@ from stages._tracking import (
     KEY_TAG,
     MlflowTracker,
     Tracker,
+    TrackingError,
     connect,
     experiment_id,
     main_root,
@@ -160,6 +161,17 @@ def test_tracking_off_imports_no_mlflow():
         check=True,
     )
     assert done.stdout.split("} ")[1].strip() == "False"
+
+
+def test_without_mlflow_the_error_names_it_and_the_way_without(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with (
+        pytest.raises(TrackingError, match="needs mlflow.*tracking: off in params.yaml"),
+        open_tracker(LOCAL, "train", {}),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
