@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 
 from stages.datasets.config import DatasetConfig
 from stages.datasets.errors import DatasetError
-from stages.datasets.fetch import fetch
 from stages.datasets.headers import IMAGE_SUFFIXES, JPEG_SUFFIXES
 from stages.datasets.trees import Tree, open_tree, place_files
 
@@ -127,6 +126,8 @@ def _fill_from_source(config: DatasetConfig, folder: Path, *, root: Path, downlo
 
 def _download(config: DatasetConfig, downloads: Path) -> Path:
     """Return the downloaded archive. It is kept: a new extra_train should not bring it again."""
+    from stages.datasets.fetch import fetch  # requests is for this alone
+
     if not config.urls:
         raise DatasetError(
             "dataset.path is null and dataset.urls is empty for dataset.kind="

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import onnx
-
 from stages.detectnet.calibration_cache import format_cache, tensorrt_number
 from stages.detectnet.checkpoint import Checkpoint
 from stages.detectnet.compression_config import ExportConfig
@@ -41,6 +39,8 @@ def export_detector(folder: Path, checkpoint: Checkpoint, config: ExportConfig) 
     Raises DetectNetError for a network without ranges, and when a file does not compute what
     PyTorch computes.
     """
+    import onnx
+
     model, ranges = checkpoint
     if ranges is None:
         raise DetectNetError(

@@ -11,16 +11,18 @@ import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import onnx
 import torch
 
 from stages.detectnet.checkpoint import BBOX, COVERAGE, INPUT
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.model import DetectNet
 from stages.detectnet.rounding import INPUT_QUANTIZER
+
+if TYPE_CHECKING:
+    import onnx
 
 FLOAT_OPSET, QDQ_OPSET = 11, 13
 # What ONNX 1.6 and 1.8 wrote with these opsets; older parsers refuse newer numbers.
@@ -36,8 +38,10 @@ class Difference(NamedTuple):
     bbox_mean: float
 
 
-def export_onnx(model: DetectNet, *, opset: int) -> onnx.ModelProto:
+def export_onnx(model: DetectNet, *, opset: int) -> "onnx.ModelProto":
     """Export a folded network in eval mode, float or rounding (round_model), and check it."""
+    import onnx
+
     width, height = model.architecture.input_wh
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
@@ -59,7 +63,9 @@ def export_onnx(model: DetectNet, *, opset: int) -> onnx.ModelProto:
     return exported
 
 
-def tensor_ranges(model: onnx.ModelProto, ranges: Mapping[str, torch.Tensor]) -> dict[str, float]:
+def tensor_ranges(
+    model: "onnx.ModelProto", ranges: Mapping[str, torch.Tensor]
+) -> dict[str, float]:
     """Map the activations' ranges to the tensors of detector.onnx, in the graph's order.
 
     A tensor in front of an activation function has no range of its own, unless it is rounded
@@ -121,7 +127,7 @@ def make_images(num_images: int, *, input_wh: list[int]) -> np.ndarray:
     return (0.8 * smooth + 0.2 * noise).astype(np.float32)
 
 
-def _clean(model: onnx.ModelProto, *, ir_version: int) -> None:
+def _clean(model: "onnx.ModelProto", *, ir_version: int) -> None:
     """Give nodes and tensors readable names and drop what varies or leaks; in place."""
     model.ir_version = ir_version
     model.producer_name, model.producer_version, model.doc_string = "hand-detector", "1", ""
@@ -141,7 +147,7 @@ def _clean(model: onnx.ModelProto, *, ir_version: int) -> None:
             names[:] = [_follow(renamed, name) for name in names]
 
 
-def _drop_identities(graph: onnx.GraphProto) -> dict[str, str]:
+def _drop_identities(graph: "onnx.GraphProto") -> dict[str, str]:
     """Remove the exporter's copies of shared constants; returns copy -> original."""
     copies = [node for node in graph.node if node.op_type == "Identity"]
     for node in copies:
@@ -155,7 +161,7 @@ def _follow(renamed: Mapping[str, str], name: str) -> str:
     return name
 
 
-def _rename_constants(graph: onnx.GraphProto) -> dict[str, str]:
+def _rename_constants(graph: "onnx.GraphProto") -> dict[str, str]:
     renamed: dict[str, str] = {}
     for constant in graph.initializer:
         if constant.name.startswith("onnx::"):
@@ -164,11 +170,11 @@ def _rename_constants(graph: onnx.GraphProto) -> dict[str, str]:
     return renamed
 
 
-def _output_quantizer(node: onnx.NodeProto) -> str:
+def _output_quantizer(node: "onnx.NodeProto") -> str:
     return f"{node.name.rpartition('/')[0]}.output_quantizer"
 
 
-def _is_activation(node: onnx.NodeProto | None) -> bool:
+def _is_activation(node: "onnx.NodeProto | None") -> bool:
     return node is not None and node.op_type in ("Relu", "Clip")
 
 
