@@ -1,6 +1,7 @@
 # Every job of the project is one of these commands; CI calls exactly `make check test`.
 #   make repro TORCH=cpu      PyTorch's CPU wheels instead of the multi-gigabyte CUDA ones
 #   make demo VIDEO=clip.mp4  gestures in your own video
+#   make test-bare BARE=3.12  the Pythons, each alone or with :TORCH
 #   make bench-train BENCH='--devices 1,2 --batches 64 --target-ap50 0.8'
 
 SHELL := /bin/bash
@@ -14,6 +15,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet --quiet
 ifeq ($(TORCH),cpu)
 PIP_ARGS := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
+BARE ?= 3.10:2.8.0 3.11 3.12
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 # Nothing here phones home.
@@ -21,7 +23,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install repro test test-fast test-kill test-py36 check format lock ui demo bench-train pull push pictures browser clean
+.PHONY: help install repro test test-fast test-kill test-py36 test-bare check format lock ui demo bench-train pull push pictures browser clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -50,6 +52,9 @@ test-kill: $(STAMP)  ## The pipeline, killed in every stage, ends in the same by
 
 test-py36: $(STAMP)  ## deploy's tests on a real Python 3.6, where one is installed
 	bash tests/py36.sh
+
+test-bare:  ## Training without DVC, MLflow and exporters, as on a bare GPU node, for each of BARE='3.10:2.8.0 3.12'
+	PIP_ARGS="$(PIP_ARGS)" bash tests/bare.sh $(BARE)
 
 check: $(STAMP)  ## Format, lint, types, deploy's Python floor, locked versions
 	ruff format --check .
