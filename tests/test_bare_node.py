@@ -3,9 +3,10 @@
 Here this interpreter has all others hidden; `make test-bare` does it in environments of their own.
 """
 
+import json
 import subprocess
 import sys
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -91,11 +92,22 @@ def brought_by(lines: list[str]) -> set[str]:
 
 
 def hidden_modules() -> set[str]:
-    """Every top-level module that is installed here and would not be on a bare node."""
+    """Every top-level module that is installed here and would not be on a bare node.
+
+    A fresh interpreter lists them: other tests load packages that put copies of their own on the
+    path of this one.
+    """
     allowed = brought_by(requirements())
+    program = (
+        "import json; from importlib.metadata import packages_distributions as all_of; "
+        "print(json.dumps(all_of()))"
+    )
+    listed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
     return {
         module
-        for module, owners in packages_distributions().items()
+        for module, owners in json.loads(listed.stdout).items()
         if not {canonicalize_name(owner) for owner in owners} & allowed
         and module not in {"stages", "deploy"}
     }

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import train
+from benchmarks import drawn, train
 from benchmarks.train import device_counts, main, measure
 from benchmarks.train_point import Point, epoch_pictures, summarise_target
 
 SMALL = ["--layers", "10", "--width", "8", "--input", "96x64", "--images", "8", "--epochs", "2"]
 
 
-def test_the_file_says_what_was_measured_where(tmp_path: Path) -> None:
+def test_the_file_says_what_was_measured_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawn, "VAL_VIDEOS", 1)
     out = tmp_path / "bench.json"
     target = ["--target-ap50", "0.5", "--target-videos", "1", "--target-epochs", "1"]
     assert main([*SMALL, "--devices", "1,2", "--batches", "4", *target, "--out", str(out)]) == 0

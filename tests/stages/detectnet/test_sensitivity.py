@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stages.detectnet.compression_config import PruneConfig, SensitivityConfig
-from stages.detectnet.config import FitConfig
+from stages.detectnet.config import AugmentConfig, FitConfig
 from stages.detectnet.layer_costs import compare_layers
 from stages.detectnet.model import DetectNet, build_architecture
 from stages.detectnet.pruning import find_groups, remove_channels
@@ -23,11 +23,16 @@ SAMPLES = draw_samples(24)
 
 @pytest.fixture(scope="module")
 def trained() -> DetectNet:
-    """A small network that finds most of the squares: an AP50 of about 0.6."""
+    """A small network that knows these pictures by heart."""
     torch.manual_seed(3)
     model = DetectNet(build_architecture(10, width=8, input_wh=list(INPUT_WH)))
     config = FitConfig(
-        epochs=30, batch_size=4, precision="32-true", accelerator="cpu", ema_decay=0.9
+        epochs=30,
+        batch_size=4,
+        precision="32-true",
+        accelerator="cpu",
+        ema_decay=0.9,
+        augment=AugmentConfig(enabled=False),
     )
     fit(model, SAMPLES, None, config, postprocess=POSTPROCESS, work_dir=None)
     return model
@@ -55,7 +60,7 @@ def test_each_row_is_what_removing_the_channels_gives(trained: DetectNet):
     rows = measure(trained, config)
     whole = {name: list(range(depth)) for name, depth in trained.architecture.channels.items()}
     before = validate(copy.deepcopy(trained), SAMPLES, POSTPROCESS, device=CPU)
-    assert before["ap50"] > 0.4
+    assert before["ap50"] > 0.6
     for cut, row in zip(list_cuts(find_groups(trained, config), config), rows, strict=True):
         removed = remove_channels(trained, {**whole, **dict.fromkeys(cut.group.names, cut.keep)})
         after = validate(removed, SAMPLES, POSTPROCESS, device=CPU)
