@@ -28,6 +28,7 @@ def trained() -> DetectNet:
     model = DetectNet(build_architecture(10, width=8, input_wh=list(INPUT_WH)))
     config = FitConfig(
         epochs=30,
+        learning_rate=5.0e-3,
         batch_size=4,
         precision="32-true",
         accelerator="cpu",
