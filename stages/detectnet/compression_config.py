@@ -24,7 +24,7 @@ class SensitivityConfig:
     min_filters hold too.
     """
 
-    images: int = 40
+    images: int = 24
     kept_fracs: list[float] = field(default_factory=lambda: [0.75, 0.5, 0.25])
 
     def __post_init__(self) -> None:

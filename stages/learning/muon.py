@@ -45,13 +45,11 @@ class Muon(torch.optim.AdamW):
         momenta = [self._momentum(kernel) for kernel in kernels]
         torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
-        matrices = [update.flatten(1) for update in updates]
-        scales = [-group["lr"] * RMS_SCALE * max(matrix.shape) ** 0.5 for matrix in matrices]
-        directions = orthogonalize(matrices)
-        torch._foreach_mul_(directions, scales)
+        directions = orthogonalize([update.flatten(1) for update in updates])
         torch._foreach_mul_(kernels, 1.0 - group["lr"] * group["weight_decay"])
-        shaped = zip(directions, kernels, strict=True)
-        torch._foreach_add_(kernels, [move.view(kernel.shape) for move, kernel in shaped])
+        for kernel, direction in zip(kernels, directions, strict=True):
+            step = group["lr"] * RMS_SCALE * max(direction.shape) ** 0.5
+            kernel.add_(direction.view(kernel.shape), alpha=-step)
 
     def _momentum(self, kernel: torch.Tensor) -> torch.Tensor:
         state = self.state[kernel]
