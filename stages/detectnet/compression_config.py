@@ -164,14 +164,16 @@ class ExportConfig:
     """What the exported files promise.
 
     tensorrt_version: named in the first line of calibration_qat.bin. tolerance_float: largest
-    difference of the coverage between PyTorch and ONNX Runtime. tolerance_qdq: mean difference,
-    because a rounding that tips over moves one value by a whole 8-bit step (measured: mean
-    0.0002, largest 0.04). check_images: generated pictures that are compared.
+    difference of the coverage between PyTorch and ONNX Runtime. tolerance_qdq: mean difference, as
+    a fraction of what rounding to 8 bits changes on average; a rounding that tips over moves a
+    value by a whole step, and how far that carries depends on the network (measured: 0.04 for a
+    trained one, where it is 0.0002 of coverage, and 0.16 for one of two epochs).
+    check_images: generated pictures that are compared.
     """
 
     tensorrt_version: str = "8.5.3"
     tolerance_float: float = 1.0e-4
-    tolerance_qdq: float = 2.0e-3
+    tolerance_qdq: float = 0.5
     check_images: int = 4
 
     def __post_init__(self) -> None:

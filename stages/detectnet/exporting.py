@@ -14,6 +14,7 @@ from stages.detectnet.onnx_export import (
     check_difference,
     export_onnx,
     measure_difference,
+    rounding_effect,
     tensor_ranges,
 )
 from stages.detectnet.rounding import round_model
@@ -57,5 +58,7 @@ def export_detector(folder: Path, checkpoint: Checkpoint, config: ExportConfig) 
     fp32 = measure_difference(model, folder / FILES["fp32"], num_images=config.check_images)
     check_difference(fp32.coverage, folder / FILES["fp32"], tolerance=config.tolerance_float)
     qdq = measure_difference(rounded, folder / FILES["qdq"], num_images=config.check_images)
-    check_difference(qdq.coverage_mean, folder / FILES["qdq"], tolerance=config.tolerance_qdq)
+    effect = rounding_effect(model, rounded, num_images=config.check_images)
+    tolerance = config.tolerance_qdq * effect
+    check_difference(qdq.coverage_mean, folder / FILES["qdq"], tolerance=tolerance)
     return Exported(fp32, qdq, len(by_tensor))

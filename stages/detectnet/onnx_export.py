@@ -108,6 +108,18 @@ def measure_difference(model: DetectNet, path: Path, *, num_images: int) -> Diff
     )
 
 
+def rounding_effect(model: DetectNet, rounded: DetectNet, *, num_images: int) -> float:
+    """Return the mean absolute change of the coverage that rounding to 8 bits makes, in PyTorch.
+
+    The same computation in another order of sums puts values on the other side of rounding edges,
+    here and there; how far that carries depends on the network, and this is its measure.
+    """
+    images = torch.from_numpy(make_images(num_images, input_wh=model.architecture.input_wh))
+    with torch.inference_mode():
+        change = model(images).coverage - rounded(images).coverage
+    return float(change.abs().mean())
+
+
 def check_difference(seen: float, path: Path, *, tolerance: float) -> None:
     """Raise DetectNetError when the coverage differs by more than `tolerance`, or is NaN."""
     if not seen <= tolerance:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from benchmarks import ablation, drawn
@@ -50,6 +51,7 @@ def test_runs_are_made_once(
     own, out = tmp_path / "own", tmp_path / "runs.jsonl"
     own.mkdir()
     monkeypatch.setattr(drawn, "VAL_VIDEOS", 1)
+    monkeypatch.setattr(ablation, "THREADS_PER_WORKER", torch.get_num_threads())
     draw_kitti(own, train_videos=1)
     kept = {video_of(path.stem) for path in (own / "images").iterdir()}
     variants = tmp_path / "variants.yaml"

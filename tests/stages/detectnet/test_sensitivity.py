@@ -8,9 +8,11 @@ import torch
 
 from stages.detectnet.compression_config import PruneConfig, SensitivityConfig
 from stages.detectnet.config import AugmentConfig, FitConfig
+from stages.detectnet.folding import measure_batch_norm
 from stages.detectnet.layer_costs import compare_layers
 from stages.detectnet.model import DetectNet, build_architecture
 from stages.detectnet.pruning import find_groups, remove_channels
+from stages.detectnet.retraining import calibration_batches
 from stages.detectnet.sensitivity import Sensitivity, list_cuts, measure_sensitivity
 from stages.detectnet.training import fit
 from stages.detectnet.validation import validate
@@ -36,6 +38,8 @@ def trained() -> DetectNet:
         augment=AugmentConfig(enabled=False),
     )
     fit(model, SAMPLES, None, config, postprocess=POSTPROCESS, work_dir=None)
+    # So few steps leave the running averages behind, by chance more or less.
+    measure_batch_norm(model, calibration_batches(SAMPLES, num_images=len(SAMPLES)))
     return model
 
 
