@@ -8,3 +8,8 @@ with contextlib.suppress(ImportError):
 
     settings.register_profile("project", deadline=None, derandomize=True)
     settings.load_profile("project")
+
+
+def pytest_collection_modifyitems(items):
+    """Start with the end-to-end tests: one worker has them all, and the others fill its time."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_pipeline.py"))
