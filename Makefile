@@ -42,10 +42,10 @@ repro: $(STAMP)  ## Run the whole pipeline; only what changed runs again
 	dvc repro
 
 test: $(STAMP)  ## All tests
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m "not kill"
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not kill"
 
 test-fast: $(STAMP)  ## Tests without the end-to-end ones
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m "not slow and not kill"
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not kill"
 
 test-kill: $(STAMP)  ## The pipeline, killed in every stage, ends in the same bytes (4 minutes)
 	OMP_NUM_THREADS=1 python -m pytest -m kill tests/test_pipeline.py

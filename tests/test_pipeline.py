@@ -27,7 +27,6 @@ VARYING = ("results/runs/", "_speed.json", "results/engines", "results/report", 
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("pipeline"),
     pytest.mark.timeout(600),
     # MLflow's own imports warn (pydantic, SQLAlchemy, importlib): not ours to mend.
     pytest.mark.filterwarnings("ignore::Warning"),
