@@ -8,6 +8,7 @@ the means as Markdown: the figures of docs/results.md.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -16,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,12 +63,8 @@ def main() -> int:
     if args.table:
         sys.stdout.write(format_table(read_rows(args.out)))
         return 0
-    with tempfile.TemporaryDirectory() as drawn:
-        folders = {"own": str(args.own), "extra": args.extra and str(args.extra), "drawn": drawn}
-        jobs = list_jobs(yaml.safe_load(args.variants.read_text()), folders, seeds=args.seeds)
-        most = max(int(job.settings["data"]["drawn_videos"]) for job in jobs)
-        if most:
-            draw_kitti(Path(drawn), train_videos=most)
+    plan = yaml.safe_load(args.variants.read_text())
+    with prepared_jobs(plan, own=args.own, extra=args.extra, seeds=args.seeds) as jobs:
         done = {(row["variant"], row["video"], row["seed"]) for row in read_rows(args.out)}
         run_jobs([job for job in jobs if job.key not in done], args.out, workers=args.workers)
     return 0
@@ -87,6 +84,20 @@ def parse_arguments() -> argparse.Namespace:
     if not args.table and (args.own is None or args.variants is None):
         parser.error("--own and --variants are needed, or --table")
     return args
+
+
+@contextlib.contextmanager
+def prepared_jobs(
+    plan: Mapping[str, Any], *, own: Path, extra: Path | None, seeds: int
+) -> Iterator[list[Job]]:
+    """List the runs of a plan, with as many drawn videos as they need while the block runs."""
+    with tempfile.TemporaryDirectory() as drawn:
+        folders = {"own": str(own), "extra": str(extra) if extra else None, "drawn": drawn}
+        jobs = list_jobs(plan, folders, seeds=seeds)
+        most = max(int(job.settings["data"]["drawn_videos"]) for job in jobs)
+        if most:
+            draw_kitti(Path(drawn), train_videos=most)
+        yield jobs
 
 
 def list_jobs(

@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from benchmarks.ablation import FIGURES, Job, format_table, list_jobs, load_fold, read_rows
-from benchmarks.drawn import draw_kitti
+from benchmarks.ablation import FIGURES, Job, format_table, load_fold, prepared_jobs, read_rows
 from deploy.core.cluster import Postprocess
 from stages._config import section_of
 from stages._schema import PostprocessConfig
@@ -44,12 +42,8 @@ def main() -> int:
         sys.stdout.write(format_table(read_rows(args.out)))
         return 0
     base = {**yaml.safe_load(args.variants.read_text())["base"], "train.epochs": args.epochs}
-    with tempfile.TemporaryDirectory() as drawn:
-        folders = {"own": str(args.own), "extra": args.extra and str(args.extra), "drawn": drawn}
-        jobs = list_jobs({"base": base, "variants": {"": None}}, folders, seeds=args.seeds)
-        videos = int(jobs[0].settings["data"]["drawn_videos"])
-        if videos:
-            draw_kitti(Path(drawn), train_videos=videos)
+    plan = {"base": base, "variants": {"": None}}
+    with prepared_jobs(plan, own=args.own, extra=args.extra, seeds=args.seeds) as jobs:
         done = {(row["video"], row["seed"]) for row in read_rows(args.out)}
         for job in tqdm([job for job in jobs if (job.video, job.seed) not in done], unit="run"):
             rows = run_pair(job, flops=args.flops, retrain_epochs=args.retrain_epochs)

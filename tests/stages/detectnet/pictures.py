@@ -7,8 +7,21 @@ import numpy as np
 
 from deploy.core.cluster import Postprocess
 from deploy.core.kitti import format_labels, hand_label
+from stages.detectnet.config import AugmentConfig
 from stages.detectnet.data import Samples
 
+# Every change of pictures is on, and changes nothing.
+STILL = AugmentConfig(
+    hflip_probability=0.0,
+    translate_max_x=0,
+    translate_max_y=0,
+    zoom_min=1.0,
+    zoom_max=1.0,
+    hue_rotation_max=0.0,
+    saturation_shift_max=0.0,
+    contrast_scale_max=0.0,
+    brightness_scale_max=0.0,
+)
 INPUT_WH = (96, 64)
 POSTPROCESS = Postprocess("nms", 0.05, 0.3, 1.0, 0.4, "max", 0.5, 4.0)
 

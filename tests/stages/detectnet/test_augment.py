@@ -27,19 +27,9 @@ from stages.detectnet.warp import (
     warp_by_grid,
     warp_images,
 )
+from tests.stages.detectnet.pictures import STILL
 
 INPUT_WH = (96, 64)
-STILL = AugmentConfig(
-    hflip_probability=0.0,
-    translate_max_x=0,
-    translate_max_y=0,
-    zoom_min=1.0,
-    zoom_max=1.0,
-    hue_rotation_max=0.0,
-    saturation_shift_max=0.0,
-    contrast_scale_max=0.0,
-    brightness_scale_max=0.0,
-)
 LIVELY = AugmentConfig(
     translate_max_x=10, translate_max_y=10, zoom_min=0.8, zoom_max=1.6, clip_boxes=False
 )

@@ -10,19 +10,9 @@ from stages.detectnet.config import AugmentConfig
 from stages.detectnet.feed import seeded
 from stages.detectnet.mixing import Chances, mix_mosaics, paste_pieces
 from stages.detectnet.warp import Batch, affine_matrices
+from tests.stages.detectnet.pictures import STILL
 
 WIDTH, HEIGHT = 96, 64
-STILL = AugmentConfig(
-    hflip_probability=0.0,
-    translate_max_x=0,
-    translate_max_y=0,
-    zoom_min=1.0,
-    zoom_max=1.0,
-    hue_rotation_max=0.0,
-    saturation_shift_max=0.0,
-    contrast_scale_max=0.0,
-    brightness_scale_max=0.0,
-)
 LEVELS = (60, 120, 180, 240)
 
 
