@@ -19,6 +19,8 @@ class Wearer(Protocol):
     def sleeve(self) -> Cloth: ...
     @property
     def cuff(self) -> float: ...
+    @property
+    def short_sleeve(self) -> float: ...
 
 
 class Shoulder(NamedTuple):
@@ -55,7 +57,20 @@ def draw_arm(
     if plan.shoulder:
         shoulder = np.array([plan.shoulder.x, plan.shoulder.y], np.float32)
         radii = (0.23 * unit, plan.shoulder.radius)
-        layers.append(draw_limb(elbow, shoulder, radii, wearer.sleeve, light, frame_wh=frame_wh))
+        bare = wearer.short_sleeve
+        if bare > 0.0:
+            skin_radii = (thick, 0.8 * plan.shoulder.radius)
+            layers.append(
+                draw_limb(elbow, shoulder, skin_radii, wearer.skin, light, frame_wh=frame_wh)
+            )
+            elbow_radius = radii[0] + (radii[1] - radii[0]) * bare
+            radii = (max(elbow_radius, 0.9 * plan.shoulder.radius), plan.shoulder.radius)
+        hem = elbow + (shoulder - elbow) * bare
+        layers.append(
+            draw_limb(
+                hem, shoulder, radii, wearer.sleeve, light, frame_wh=frame_wh, flat_start=bare > 0.0
+            )
+        )
     start = hand - direction * (0.05 * unit)
     layers.append(draw_limb(start, elbow, (thin, thick), wearer.skin, light, frame_wh=frame_wh))
     if wearer.cuff <= 1.0:

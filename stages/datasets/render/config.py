@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+FRACTIONS = ("person_frac", "bare_arm_frac", "cover_frac", "border_frac", "table_work_frac")
+
 
 @dataclass(frozen=True)
 class RenderConfig:
@@ -21,6 +23,7 @@ class RenderConfig:
     bare_arm_frac: float = 0.5  # people without long sleeves
     cover_frac: float = 0.42  # hands that get an object in front of them
     border_frac: float = 0.2  # waypoints that push a hand over the frame's border
+    table_work_frac: float = 0.0  # videos of hands that play and handle things, without gestures
     distractors: int = 1  # unlabelled skin-coloured things per room, at most
     clutter: int = 6  # objects per room, at most
     noise: float = 2.5  # sensor noise, grey levels
@@ -42,7 +45,7 @@ class RenderConfig:
                 f"hand heights are {self.min_hand_height} to {self.max_hand_height}, expected "
                 "0 < min_hand_height < max_hand_height <= 0.8"
             )
-        for name in ("person_frac", "bare_arm_frac", "cover_frac", "border_frac"):
+        for name in FRACTIONS:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a fraction in [0, 1]")
         if not 1 <= self.jpeg_quality <= 100:

@@ -19,8 +19,11 @@ from stages.datasets.render.distractors import (
 from stages.datasets.render.layer import Layer, move_layer, paste_inplace, shade_inplace
 from stages.datasets.render.script import FIELDS, HandScript, Region, write_script
 from stages.datasets.render.skin import Light, Skin, random_skin
+from stages.datasets.render.table_work import work_region, write_work
 
 MARGIN = 24  # pixels by which the room is larger than the frame on every side
+_WORK_PARTNER_FRAC = 0.9
+_HELD_FRAC = 0.55  # of the hands at work hold something
 
 
 class Person(NamedTuple):
@@ -28,6 +31,7 @@ class Person(NamedTuple):
     skin_depth: float
     sleeve: Cloth
     cuff: float  # where the sleeve ends, 0 = wrist, 1 = elbow; above 1 = bare forearm
+    short_sleeve: float = 0.0  # where it begins then, 0 = elbow, 1 = shoulder
 
 
 class Partner(NamedTuple):
@@ -35,6 +39,13 @@ class Partner(NamedTuple):
 
     centre: tuple[float, float]
     face_height: float
+
+
+class Held(NamedTuple):
+    """An object in a hand, centred on (0, 0), in front of the fingers or behind them."""
+
+    layer: Layer
+    is_in_front: bool
 
 
 class Scene(NamedTuple):
@@ -49,6 +60,7 @@ class Scene(NamedTuple):
     scripts: tuple[HandScript, ...]  # back to front; the last is the anchor
     covers: tuple[Layer, ...]  # objects in front of the hands
     num_distractors: int
+    held: tuple[Held | None, ...]  # by script
 
 
 def random_light(rng: np.random.Generator) -> Light:
@@ -73,21 +85,36 @@ def random_person(rng: np.random.Generator, split: str, config: RenderConfig) ->
     return Person(random_skin(rng, depth), depth, random_cloth(rng, split), cuff)
 
 
+def _roll_up(rng: np.random.Generator, person: Person) -> Person:
+    """Give a person with bare forearms a short sleeve that ends above the elbow."""
+    bare = float(rng.uniform(0.2, 0.8))
+    return person._replace(short_sleeve=bare) if person.cuff > 1.0 else person
+
+
 def build_scene(rng: np.random.Generator, split: str, config: RenderConfig) -> Scene:
     """Draw up one video: every choice that its frames share."""
     width, height = config.image_wh
     light = random_light(rng)
     me, you = random_person(rng, split, config), random_person(rng, split, config)
-    seated = rng.uniform() < config.person_frac
+    # Without such videos no number is drawn for them, so that the others stay as they are.
+    is_work = config.table_work_frac > 0.0 and rng.uniform() < config.table_work_frac
+    seated = rng.uniform() < (_WORK_PARTNER_FRAC if is_work else config.person_frac)
     horizon = float(rng.uniform(0.5, 0.68) if seated else rng.uniform(0.2, 0.6))
+    if is_work:
+        horizon = float(rng.uniform(0.2, 0.55))
     canvas_hw = (height + 2 * MARGIN, width + 2 * MARGIN)
     room = draw_room(rng, canvas_hw, split, horizon=horizon)
     gain = np.clip(light.colour * 0.85 + light.ambient, 0.5, 1.25)
     picture = np.clip(room.picture * gain, 0, 255).astype(np.uint8)
     partner = _seat_inplace(rng, picture, you, light, horizon) if seated else None
     count = _furnish_inplace(rng, picture, split, light, config, horizon)
-    scripts = _cast(rng, partner, config)
+    scripts = (
+        _cast_work(rng, partner, horizon, config) if is_work else _cast(rng, partner, config)
+    )
     covers = _covers(rng, split, scripts, config, light)
+    held = tuple(_hold_something(rng, split, script, light) for script in scripts if is_work)
+    if is_work:
+        me, you = _roll_up(rng, me), _roll_up(rng, you)
     camera = random_camera(rng, (width, height), noise=config.noise, quality=config.jpeg_quality)
     return Scene(
         split,
@@ -101,6 +128,7 @@ def build_scene(rng: np.random.Generator, split: str, config: RenderConfig) -> S
         scripts,
         covers,
         count + seated,
+        held or (None,) * len(scripts),
     )
 
 
@@ -184,6 +212,35 @@ def _cast(
         )
         for rank, field in enumerate(chosen)
     )
+
+
+def _cast_work(
+    rng: np.random.Generator, partner: Partner | None, horizon: float, config: RenderConfig
+) -> tuple[HandScript, ...]:
+    """Write the scripts of the people at work: the partner's hands, then mine in front of them."""
+    scripts: list[HandScript] = []
+    face = partner.face_height / config.image_wh[1] if partner else 0.0
+    if partner:
+        region = work_region("your", horizon=horizon, face=face)
+        middle = partner.centre[0] / config.image_wh[0]
+        x = (max(middle - 0.18, 0.12), min(middle + 0.18, 0.88))
+        is_pair = rng.uniform() < 0.9
+        scripts += write_work(rng, "your", region._replace(x=x), config, is_pair=is_pair)
+    if not partner or rng.uniform() < 0.55:
+        region = work_region("my", horizon=horizon, face=face)
+        scripts += write_work(rng, "my", region, config, is_pair=rng.uniform() < 0.5)
+    return tuple(scripts)
+
+
+def _hold_something(
+    rng: np.random.Generator, split: str, script: HandScript, light: Light
+) -> Held | None:
+    """Put a playing card or another small object into a hand, or nothing."""
+    if rng.uniform() >= _HELD_FRAC:
+        return None
+    size = script.states[0].scale * float(rng.uniform(0.3, 0.75))
+    kind = "card" if rng.uniform() < 0.4 else None
+    return Held(_lit(draw_prop(rng, split, size, kind), light), rng.uniform() < 0.4)
 
 
 def _region(

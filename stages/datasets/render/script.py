@@ -112,9 +112,9 @@ def write_script(
     own = {name: solved[name] for name in GESTURES if name != "random"}
     others = np.stack([solved[name] for name in RANDOM_POSES])
     holds = _holds(rng, shape, solved, frames, field, shows_back=shows_back)
-    middles = _path(rng, frames, field, region, config, is_anchor=is_anchor)
-    scales = _scales(rng, frames, region, config)
-    drift = _drift(rng, frames)
+    middles = hand_path(rng, frames, field, region, config, is_anchor=is_anchor)
+    scales = hand_scales(rng, frames, region, config)
+    drift = hand_drift(rng, frames)
     states = []
     for frame in range(frames):
         angles, turn = _pose_at(holds, frame)
@@ -123,7 +123,7 @@ def write_script(
         rotation = rotation_matrix(*turn.tolist())
         if is_edge_on(rotation, label, is_left=field.endswith("left")):
             label = None
-        scale = _fit_height(shape, angles, turn, float(scales[frame]), config)
+        scale = fit_height(shape, angles, turn, float(scales[frame]), config)
         middle = (float(middles[frame, 0]), float(middles[frame, 1]))
         states.append(HandState(middle, scale, tuple(turn.tolist()), angles, label))
     return HandScript(field, shape, tuple(states))
@@ -196,13 +196,13 @@ def _pose_at(holds: list[_Hold], frame: int) -> tuple[np.ndarray, np.ndarray]:
     return holds[-1].angles, holds[-1].turn
 
 
-def _drift(rng: np.random.Generator, frames: int) -> np.ndarray:
+def hand_drift(rng: np.random.Generator, frames: int) -> np.ndarray:
     """Unrest of the hand: no two frames of a hold are alike; (frames, 3) degrees."""
     time = np.arange(frames)[:, None] * rng.uniform(0.2, 0.55, (1, 3))
     return (np.sin(time + rng.uniform(0, 6.3, (1, 3))) * [9.0, 8.0, 9.0]).astype(np.float32)
 
 
-def _path(
+def hand_path(
     rng: np.random.Generator,
     frames: int,
     field: str,
@@ -247,7 +247,7 @@ def _border_point(rng: np.random.Generator, here: np.ndarray, field: str) -> np.
     )
 
 
-def _scales(
+def hand_scales(
     rng: np.random.Generator, frames: int, region: Region, config: RenderConfig
 ) -> np.ndarray:
     """Pixels per hand length over time: (frames,)."""
@@ -256,7 +256,7 @@ def _scales(
     return (base * (1.0 + 0.10 * wave)).astype(np.float32)
 
 
-def _fit_height(
+def fit_height(
     shape: HandShape, angles: np.ndarray, turn: np.ndarray, scale: float, config: RenderConfig
 ) -> float:
     """Clamp the scale so that the whole hand's box height stays inside the configured range."""

@@ -18,7 +18,7 @@ from stages.datasets.render.layer import (
     shade_inplace,
 )
 from stages.datasets.render.outline import trace_outline
-from stages.datasets.render.scene import MARGIN, Scene
+from stages.datasets.render.scene import MARGIN, Held, Scene
 from stages.datasets.render.script import HandScript, HandState, wrist_of
 from stages.datasets.render.skeleton import pose_skeleton, rotation_matrix
 
@@ -28,6 +28,7 @@ MIN_HEIGHT_GESTURE = 0.09  # of the frame's height
 _EXPOSURE = 0.35  # of the time between two frames
 # Joints without which a gesture cannot be told: the tips of the fingers that make it.
 _TELLING = {"thumbs_up": (3, 4), "stop": (8, 12, 16), "ok": (4, 8, 12), "two": (8, 12)}
+_HOLDING = [4, 8, 12]  # the tips of the fingers that hold something
 
 
 class Hand(NamedTuple):
@@ -51,6 +52,7 @@ class _Actor(NamedTuple):
     state: HandState
     layers: tuple[Layer, ...]
     joints: np.ndarray  # (21, 2) picture pixels
+    in_front: tuple[Layer, ...]  # what the hand holds, where it hides fingers
 
 
 def render_frames(
@@ -81,7 +83,10 @@ def _render_frame(
     config: RenderConfig,
 ) -> Frame:
     width, height = config.image_wh
-    actors = [_stage_actor(scene, script, index, shift, config) for script in scene.scripts]
+    actors = [
+        _stage_actor(scene, script, held, index, shift, config)
+        for script, held in zip(scene.scripts, scene.held, strict=True)
+    ]
     covers = [move_layer(cover, shift) for cover in scene.covers]
     actors, covers, owner = _resolve(actors, covers, (height, width), config)
     corner = (MARGIN - shift[1], MARGIN - shift[0])
@@ -90,7 +95,7 @@ def _render_frame(
         drop = 0.10 * actor.state.scale
         shadow = (-scene.light.direction[0] * drop, -scene.light.direction[1] * drop * 0.6 + 3)
         shade_inplace(image, actor.layers[-1], shift=shadow, strength=0.42)
-        for layer in actor.layers:
+        for layer in (*actor.layers, *actor.in_front):
             paste_inplace(image, layer)
     for cover in covers:
         paste_inplace(image, cover)
@@ -99,9 +104,14 @@ def _render_frame(
 
 
 def _stage_actor(
-    scene: Scene, script: HandScript, index: int, shift: tuple[int, int], config: RenderConfig
+    scene: Scene,
+    script: HandScript,
+    held: Held | None,
+    index: int,
+    shift: tuple[int, int],
+    config: RenderConfig,
 ) -> _Actor:
-    """Draw one hand and its arm for one frame."""
+    """Draw one hand, its arm and what it holds for one frame."""
     state = script.states[index]
     person = scene.me if script.is_mine else scene.you
     rotation = rotation_matrix(*state.turn)
@@ -121,7 +131,20 @@ def _stage_actor(
         scene.light,
         frame_wh=(config.image_wh[0], config.image_wh[1]),
     )
-    return _Actor(script, state, (*arm, drawn), hand.joints[:, :2])
+    joints = hand.joints[:, :2]
+    behind, in_front = _hold(held, joints)
+    return _Actor(script, state, (*arm, *behind, drawn), joints, in_front)
+
+
+def _hold(
+    held: Held | None, joints: np.ndarray
+) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    """Move an object to the fingertips; layers behind the hand and in front of it."""
+    if held is None:
+        return (), ()
+    x, y = joints[_HOLDING].mean(axis=0).round().astype(int).tolist()
+    layer = move_layer(held.layer, (x, y))
+    return ((), (layer,)) if held.is_in_front else ((layer,), ())
 
 
 def _velocity(script: HandScript, index: int) -> tuple[float, float]:
@@ -187,7 +210,7 @@ def _centre(actor: _Actor, frame_hw: tuple[int, int]) -> _Actor:
     middle = [layer.origin[axis] + layer.alpha.shape[1 - axis] // 2 for axis in (0, 1)]
     shift = (frame_hw[1] // 2 - middle[0], frame_hw[0] // 2 - middle[1])
     layers = tuple(move_layer(layer, shift) for layer in actor.layers)
-    return actor._replace(layers=layers, joints=actor.joints + np.array(shift))
+    return actor._replace(layers=layers, joints=actor.joints + np.array(shift), in_front=())
 
 
 def _owners(actors: list[_Actor], covers: list[Layer], frame_hw: tuple[int, int]) -> np.ndarray:
@@ -196,6 +219,8 @@ def _owners(actors: list[_Actor], covers: list[Layer], frame_hw: tuple[int, int]
     for rank, actor in enumerate(actors):
         for layer in actor.layers:
             _claim_inplace(owner, layer, rank + 1)
+        for layer in actor.in_front:
+            _claim_inplace(owner, layer, 0)
     for cover in covers:
         _claim_inplace(owner, cover, 0)
     return owner

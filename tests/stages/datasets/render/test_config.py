@@ -18,6 +18,7 @@ def test_default_is_valid() -> None:
         ({"frames_per_video": 0}, "frames_per_video is 0"),
         ({"min_hand_height": 0.5}, "hand heights are"),
         ({"person_frac": 1.5}, "person_frac is 1.5"),
+        ({"table_work_frac": -0.1}, "table_work_frac is -0.1"),
         ({"jpeg_quality": 0}, "jpeg_quality is 0"),
     ],
 )
