@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence
 
+from deploy.core.average_precision import SURE_IOU, SURE_PRECISION
 from deploy.core.errors import DeployError, UserError
 from deploy.core.model_json import check_sha256, read_model_json
 from deploy.engine import AUTO, PRECISIONS, RUNTIMES, open_engine
@@ -91,6 +92,10 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         "precision {precision:.3f}  recall {recall:.3f}  F1 {f1:.3f}  "
         "(best F1 {best_f1:.3f} at confidence {best_confidence_threshold:.3f})"
     ).format(**document)
+    yield (
+        "recall {recall_sure:.3f} at precision {precision:g} and IoU {iou:g} "
+        "(confidence {sure_confidence_threshold:.3f})"
+    ).format(**dict(document, precision=SURE_PRECISION, iou=SURE_IOU))
     yield (
         "{total_ms_p50:.2f} ms per image (p90 {total_ms_p90:.2f}, p99 {total_ms_p99:.2f}), "
         "network {infer_ms_p50:.2f} ms"

@@ -4,6 +4,8 @@ Markdown out."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploy.core.average_precision import SURE_IOU, SURE_PRECISION
+
 STEPS = ("train", "prune", "retrain", "export")
 STEP_NAMES = {
     "train": "full width, FP32",
@@ -72,7 +74,8 @@ def detector_table(results: Mapping[str, Metrics]) -> str:
         measured = results.get(f"evaluate/{step}", {})
         params = prune.get("params_before" if step == "train" else "params_after")
         figures = [
-            measured.get(key) for key in ("ap50", "ap75", "ap", "ap_tao", "precision", "recall")
+            measured.get(key)
+            for key in ("ap50", "ap75", "ap", "ap_tao", "precision", "recall", "recall_sure")
         ]
         rows.append((step, STEP_NAMES[step], params, *figures))
     header = (
@@ -85,6 +88,7 @@ def detector_table(results: Mapping[str, Metrics]) -> str:
         "AP (TAO)",
         "precision",
         "recall",
+        f"recall at precision {SURE_PRECISION:g}, IoU {SURE_IOU:g}",
     )
     return table(header, rows)
 

@@ -41,7 +41,17 @@ KITTI = Path("data/kitti")
 SPLITS = Path("data/split")
 RESULTS = Path("results/evaluate")
 TORCH_BATCH = 8
-FP32_KEYS = ("ap", "ap50", "ap75", "ap_tao", "precision", "recall", "f1")
+FP32_KEYS = (
+    "ap",
+    "ap50",
+    "ap75",
+    "ap_tao",
+    "precision",
+    "recall",
+    "f1",
+    "recall_sure",
+    "sure_confidence_threshold",
+)
 
 
 def run(stage: Stage) -> Summary:

@@ -6,6 +6,7 @@ TAO: DetectNet_v2 evaluation/compute_metrics.py, mode INTEGRATE: whole pixels wi
 included, IoU 0.7, the area under the precision envelope between the first and the last recall.
 """
 
+import math
 from typing import List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -16,10 +17,19 @@ COCO_IOUS = np.linspace(0.5, 0.95, 10)
 COCO_RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = 100
 TAO_IOU = 0.7
+# A robot that acts on a hand that is not there does harm, one that misses a hand waits: so what
+# counts is how many hands are found while 97 of 100 detections are right.
+SURE_PRECISION = 0.97
+# Where a hand is, not its exact outline, is what such a robot needs: a box around the hand and a
+# piece of the arm counts too.
+SURE_IOU = 0.3
 
 
 class Curve(NamedTuple):
-    """Precision and recall (N,) float64 after each detection at IoU 0.5, most confident first."""
+    """Precision and recall (N,) float64 after each detection, most confident first.
+
+    confidence: of each detection, (N,) float64. In Metrics it is the curve at IoU 0.5.
+    """
 
     recall: np.ndarray
     precision: np.ndarray
@@ -39,8 +49,9 @@ class Metrics(NamedTuple):
     """What evaluate_detections measures; every rate is in [0, 1].
 
     ap: COCO 0.50:0.95; ap50, ap75; ap_tao: TAO's INTEGRATE at IoU 0.7. precision, recall and f1
-    hold at the confidence threshold and IoU 0.5. Rates are 0.0 where there is no box to find;
-    precision is 0.0 without detections.
+    hold at the confidence threshold and IoU 0.5. recall_sure: the largest recall at precision
+    SURE_PRECISION or more and SURE_IOU, reached at sure_confidence_threshold. Rates are 0.0 where
+    there is no box to find; precision is 0.0 without detections.
     """
 
     ap: float
@@ -50,6 +61,8 @@ class Metrics(NamedTuple):
     precision: float
     recall: float
     f1: float
+    recall_sure: float
+    sure_confidence_threshold: float
     num_images: int
     num_boxes: int
     curve: Curve
@@ -78,10 +91,11 @@ def evaluate_detections(
     found = [predictions.get(stem, no_detections()) for stem in stems]
     boxes = [np.asarray(truths[stem], dtype=np.float64).reshape(-1, 4) for stem in stems]
     num_boxes = sum(len(xyxy) for xyxy in boxes)
-    confidence, hits = match_detections(found, boxes, COCO_IOUS)
-    aps = [coco_average_precision(row, num_boxes) for row in hits]
+    confidence, hits = match_detections(found, boxes, np.append(COCO_IOUS, SURE_IOU))
+    aps = [coco_average_precision(row, num_boxes) for row in hits[:-1]]
     curve = precision_recall(confidence, hits[0], num_boxes)
     point = operating_point(curve, confidence_threshold)
+    sure = recall_at_precision(precision_recall(confidence, hits[-1], num_boxes), SURE_PRECISION)
     return Metrics(
         ap=float(np.mean(aps)),
         ap50=aps[0],
@@ -90,6 +104,8 @@ def evaluate_detections(
         precision=point.precision,
         recall=point.recall,
         f1=point.f1,
+        recall_sure=sure.recall,
+        sure_confidence_threshold=sure.confidence_threshold,
         num_images=len(stems),
         num_boxes=num_boxes,
         curve=curve,
@@ -174,10 +190,29 @@ def best_operating_point(curve: Curve) -> OperatingPoint:
         return OperatingPoint(0.0, 0.0, 0.0, 0.0)
     total = curve.precision + curve.recall
     f1 = 2 * curve.precision * curve.recall / np.where(total > 0, total, 1.0)
-    # Detections of equal confidence are kept or dropped together.
-    last_of_equals = np.append(np.diff(curve.confidence) != 0, True)
-    best = int(np.argmax(np.where(last_of_equals, f1, -1.0)))
+    best = int(np.argmax(np.where(_is_last_of_equals(curve.confidence), f1, -1.0)))
     return operating_point(curve, float(curve.confidence[best]))
+
+
+def recall_at_precision(curve: Curve, precision: float) -> OperatingPoint:
+    """Return the point with the largest recall whose precision is at least the wanted one.
+
+    Of equal recalls it is the one with the lowest threshold. When no point is so precise, every
+    rate is 0.0, and the threshold is the next whole number above all confidences, which keeps
+    nothing.
+    """
+    is_allowed = _is_last_of_equals(curve.confidence) & (curve.precision >= precision)
+    allowed = np.flatnonzero(is_allowed)
+    if not len(allowed):
+        highest = float(curve.confidence[0]) if len(curve.confidence) else 0.0
+        return OperatingPoint(math.floor(highest) + 1.0, 0.0, 0.0, 0.0)
+    # Recall never falls along the curve, so that the last point has the most.
+    return operating_point(curve, float(curve.confidence[allowed[-1]]))
+
+
+def _is_last_of_equals(confidence: np.ndarray) -> np.ndarray:
+    """Say behind which of descending confidences (N,) a threshold cuts: never between equals."""
+    return np.append(confidence[1:] != confidence[:-1], True)[: len(confidence)]
 
 
 def _match_image(iou: np.ndarray, ious: np.ndarray) -> np.ndarray:

@@ -40,10 +40,12 @@ def test_figures_are_printed_and_written(place, capsys):
     text = capsys.readouterr().out
     assert "5 images, 7 boxes, numpy fp32" in text
     assert "AP50 1.000" in text
+    assert "\nrecall 1.000 at precision 0.97 and IoU 0.3 (confidence 4.000)\n" in text
     # 2 pixels off in x and y: IoU 0.938, right at nine of the ten thresholds.
     assert "A       2      3  0.900  1.000" in text
     document = json.loads(out.read_text())
     assert document["ap50"] == pytest.approx(1.0)
+    assert document["recall_sure"] == 1.0
     assert document["speed"]["num_images"] == 5
     assert document["engine"]["runtime"] == "numpy"
     assert (place / "s" / "samples.jpg").is_file()

@@ -33,7 +33,9 @@ def test_a_detector_that_finds_all_is_measured_as_such(frames):
     assert document["ap_tao"] == pytest.approx(6 / 7)  # (N - 1) / N of 7 boxes
     assert (document["num_images"], document["num_boxes"]) == (5, 7)
     assert (document["precision"], document["recall"], document["best_f1"]) == (1.0, 1.0, 1.0)
+    assert document["recall_sure"] == 1.0
     assert [row["video"] for row in document["per_video"]] == ["A", "B"]
+    assert [row["recall_sure"] for row in document["per_video"]] == [1.0, 1.0]
     assert document["per_video"][1]["num_images"] == 3
     assert sum(row["num_boxes"] for row in document["per_video"]) == 7
 

@@ -63,6 +63,7 @@ def test_export_is_measured_as_int8_with_fp32_beside_it(root: Path) -> None:
     document = json.loads(results(root, "export.json"))
     assert (document["num_images"], document["num_boxes"]) == (5, 7)
     assert document["ap50"] == document["fp32_ap50"] == 1.0
+    assert document["recall_sure"] == document["fp32_recall_sure"] == 1.0
     assert document["ap_tao"] == pytest.approx(6 / 7, abs=1e-6)
     boxes = {row["video"]: row["num_boxes"] for row in document["per_video"]}
     assert boxes["VIDEO_B"] == 4

@@ -38,11 +38,11 @@ def test_event_table_leaves_out_holds_and_counts_all():
 
 
 def test_report_shows_each_step_and_survives_missing_results():
-    results = {
-        "evaluate/export": {"ap50": 0.912345, "per_video": [{"video": "TEST_A", "ap50": 0.5}]}
-    }
+    per_video = [{"video": "TEST_A", "ap50": 0.5}]
+    results = {"evaluate/export": {"ap50": 0.912345, "recall_sure": 0.61, "per_video": per_video}}
     text = render_report(results, events=[], pictures={"curve": "evaluate/curve.png"})
-    assert "| export | exported, INT8 | - | 0.912 |" in text
+    assert "| recall at precision 0.97, IoU 0.3 |" in text
+    assert "| export | exported, INT8 | - | 0.912 | - | - | - | - | - | 0.610 |" in text
     assert "| TEST_A | - | - | 0.500 |" in text
     assert "![curve](evaluate/curve.png)" in text
 

@@ -3,13 +3,17 @@ import pytest
 
 from deploy.core.average_precision import (
     COCO_IOUS,
+    SURE_IOU,
+    SURE_PRECISION,
     Curve,
     best_operating_point,
     evaluate_detections,
     match_detections,
     operating_point,
+    precision_recall,
+    recall_at_precision,
 )
-from deploy.core.boxes import Detections, as_xyxy, no_detections
+from deploy.core.boxes import Detections, as_xyxy, no_detections, take_detections
 
 BOX = [10.0, 10.0, 50.0, 50.0]
 FAR = [200.0, 200.0, 260.0, 250.0]
@@ -61,7 +65,8 @@ def test_a_perfect_detector_of_n_boxes_has_ap_1_and_tao_ap_n_minus_1_of_n():
 )
 def test_nothing_to_find_or_nothing_found_is_zero(predictions, truths):
     metrics = evaluate(predictions, truths)
-    assert metrics[:7] == (0.0,) * 7
+    assert metrics[:8] == (0.0,) * 8
+    assert metrics.sure_confidence_threshold == 1.0
     assert metrics.num_images == len(truths)
 
 
@@ -150,7 +155,7 @@ def test_order_of_images_and_of_detections_does_not_matter():
     again = evaluate(
         dict(reversed(list(predictions.items()))), dict(reversed(list(truths.items())))
     )
-    assert again[:9] == evaluate(predictions, truths)[:9]
+    assert again[:-1] == evaluate(predictions, truths)[:-1]
 
 
 def test_only_the_100_most_confident_detections_of_an_image_count():
@@ -186,6 +191,81 @@ def test_operating_points():
     assert best.f1 == pytest.approx(0.8)
     empty = Curve(np.zeros(0), np.zeros(0), np.zeros(0))
     assert best_operating_point(empty) == (0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "hits", "precision", "point"),
+    [
+        ([], [], 0.5, (1.0, 0.0, 0.0)),
+        # Precision 1, 1/2, 2/3, 3/4, 3/5 of 4 boxes: recall 1/4, 1/4, 2/4, 3/4, 3/4.
+        ([0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 1, 0], 0.75, (0.6, 3 / 4, 3 / 4)),
+        ([0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 1, 0], 0.76, (0.9, 1.0, 1 / 4)),
+        # Of equal recalls the lowest threshold.
+        ([0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 1, 0], 0.6, (0.5, 3 / 5, 3 / 4)),
+        # A cut at 0.8 keeps all three; their precision is 2/3, that of the first two is 1.
+        ([0.9, 0.8, 0.8], [1, 1, 0], 0.9, (0.9, 1.0, 1 / 4)),
+        ([0.9, 0.8, 0.8], [1, 0, 1], 0.6, (0.8, 2 / 3, 2 / 4)),
+        ([0.9, 0.9], [1, 0], 0.9, (1.0, 0.0, 0.0)),
+        # Nothing is so precise: a threshold that keeps nothing, of summed confidences too.
+        ([0.9, 0.8], [0, 1], 0.9, (1.0, 0.0, 0.0)),
+        ([1.0, 0.8], [0, 1], 0.9, (2.0, 0.0, 0.0)),
+        ([7.5], [0], 0.1, (8.0, 0.0, 0.0)),
+    ],
+)
+def test_recall_at_precision_by_hand(confidence, hits, precision, point):
+    curve = precision_recall(np.array(confidence), np.array(hits, dtype=bool), 4)
+    assert recall_at_precision(curve, precision)[:3] == pytest.approx(point)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_recall_at_precision_is_that_of_the_detections_cut_at_its_threshold(seed):
+    predictions, truths = random_case(seed)
+    stems = sorted(truths)
+    boxes = [truths[stem].astype(np.float64) for stem in stems]
+    num_boxes = sum(len(xyxy) for xyxy in boxes)
+
+    def cut(threshold):
+        """Precision and recall at IoU 0.3, counted on the detections that are left."""
+        kept = [take_detections(p, p.confidence >= threshold) for p in map(predictions.get, stems)]
+        _, hits = match_detections(kept, boxes, np.array([SURE_IOU]))
+        return hits.sum() / max(hits.size, 1), hits.sum() / num_boxes
+
+    whole = match_detections([predictions[stem] for stem in stems], boxes, np.array([SURE_IOU]))
+    curve = precision_recall(whole[0], whole[1][0], num_boxes)
+    for wanted in (0.5, 0.6, 0.7, 0.97):
+        point = recall_at_precision(curve, wanted)
+        # At every threshold there is: none finds more as precisely.
+        cuts = {threshold: cut(threshold) for threshold in set(curve.confidence)}
+        precise = [(recall, -t) for t, (precision, recall) in cuts.items() if precision >= wanted]
+        if precise:
+            assert (point.recall, -point.confidence_threshold) == max(precise)
+            assert cuts[point.confidence_threshold] == (point.precision, point.recall)
+        else:
+            assert cut(point.confidence_threshold) == (0.0, 0.0)
+            assert point[1:] == (0.0, 0.0, 0.0)
+
+
+def test_the_sure_recall_is_at_iou_0_3_and_precision_0_97():
+    assert (SURE_IOU, SURE_PRECISION) == (0.3, 0.97)
+    loose = [10.0, 10.0, 50.0, 24.0]  # IoU 14 / 40 = 0.35, wrong at 0.5
+    far = [400.0, 400.0, 440.0, 440.0]
+    predictions = {"a": found([loose, FAR, far, BOX], [0.9, 0.8, 0.7, 0.6])}
+    metrics = evaluate(predictions, {"a": [BOX, FAR], "b": [BOX]})
+    assert metrics.recall_sure == pytest.approx(2 / 3)  # BOX is found already: 0.6 is wrong
+    assert metrics.sure_confidence_threshold == pytest.approx(0.8)
+    assert metrics.recall == pytest.approx(2 / 3)  # at IoU 0.5 BOX is found by 0.6
+    assert metrics.curve.precision.tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_row_for_another_iou_changes_no_other_row(seed):
+    predictions, truths = random_case(seed)
+    stems = sorted(truths)
+    found_boxes = [predictions[stem] for stem in stems]
+    boxes = [truths[stem].astype(np.float64) for stem in stems]
+    _, alone = match_detections(found_boxes, boxes, COCO_IOUS)
+    _, both = match_detections(found_boxes, boxes, np.append(COCO_IOUS, SURE_IOU))
+    assert np.array_equal(both[:-1], alone)
 
 
 @pytest.mark.parametrize("seed", range(12))
