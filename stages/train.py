@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from deploy.core.cluster import Postprocess
+from stages._files import hash_paths
 from stages._schema import PostprocessConfig
 from stages._stage import Stage, Summary, main
 from stages.detectnet.checkpoint import save_model
@@ -20,6 +21,7 @@ from stages.detectnet.config import ModelConfig, TrainConfig
 from stages.detectnet.data import Samples, load_samples, require_boxes
 from stages.detectnet.history import write_history
 from stages.detectnet.model import DetectNet, build_architecture, count_parameters
+from stages.detectnet.pretrained import take_weights
 from stages.detectnet.training import FitResult, fit
 
 KITTI = Path("data/kitti")
@@ -32,14 +34,15 @@ def run(stage: Stage) -> Summary:
     """Build the network, train it, and write it with its history and validation metrics."""
     config = stage.section(TrainConfig)
     postprocess = Postprocess(**dataclasses.asdict(stage.section(PostprocessConfig)))
+    model = build_model(stage.section(ModelConfig), seed=config.seed)
     samples = {side: _load(stage, side) for side in ("train", "val")}
     result = fit(
-        build_model(stage.section(ModelConfig), seed=config.seed),
+        model,
         samples["train"],
         samples["val"],
         config,
         postprocess=postprocess,
-        work_dir=stage.work_dir(),
+        work_dir=_checkpoint_dir(stage),
         log=stage.tracker.log_metrics,
     )
     if not result.is_main:
@@ -51,16 +54,32 @@ def run(stage: Stage) -> Summary:
 
 
 def build_model(config: ModelConfig, *, seed: int) -> DetectNet:
-    """Make an untrained network; equal seeds give equal weights."""
+    """Make a network of random weights, or of those of config.pretrained where they fit.
+
+    Equal seeds give equal weights. Raises DetectNetError as take_weights does.
+    """
     torch.manual_seed(seed)
-    return DetectNet(
-        build_architecture(
-            config.num_layers,
-            width=config.width,
-            input_wh=config.input_wh,
-            all_projections=config.all_projections,
-        )
+    architecture = build_architecture(
+        config.num_layers,
+        width=config.width,
+        input_wh=config.input_wh,
+        all_projections=config.all_projections,
     )
+    model = DetectNet(architecture)
+    if config.pretrained is not None:
+        take_weights(model, Path(config.pretrained).expanduser())
+    return model
+
+
+def _checkpoint_dir(stage: Stage) -> Path:
+    """Return the work folder, or one in it that belongs to these very pretrained weights.
+
+    dvc.yaml cannot declare them, and a run must not resume one that began with others.
+    """
+    pretrained = stage.section(ModelConfig).pretrained
+    if pretrained is None:
+        return stage.work_dir()
+    return stage.work_dir() / hash_paths([Path(pretrained).expanduser()])[:16]
 
 
 def _load(stage: Stage, side: str) -> Samples:

@@ -8,11 +8,13 @@ import pytest
 import torch
 import yaml
 
+from deploy.core.errors import UserError
 from deploy.core.model_json import read_model_json
 from stages import train
 from stages._stage import main
-from stages.detectnet.checkpoint import load_model
+from stages.detectnet.checkpoint import load_model, save_model
 from stages.detectnet.config import ModelConfig
+from stages.detectnet.model import DetectNet
 from tests.stages.detectnet.pictures import INPUT_WH, POSTPROCESS, draw_samples, write_kitti
 from tests.stages.stage_runs import run_stage
 
@@ -71,6 +73,33 @@ def test_seed_decides_the_first_weights() -> None:
     first, same, other = (train.build_model(config, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.conv1.weight, same.conv1.weight)
     assert not torch.equal(first.conv1.weight, other.conv1.weight)
+
+
+def test_training_starts_from_pretrained_weights(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    starts, places = [], []
+
+    def no_fit(model: DetectNet, *_samples: object, work_dir: Path, **_options: object) -> None:
+        starts.append(model)
+        places.append(work_dir)
+        raise UserError("killed")
+
+    folder = root / "earlier"
+    changed = {**SECTIONS, "model": {**SECTIONS["model"], "pretrained": "earlier"}}
+    monkeypatch.setattr(train, "fit", no_fit)
+    assert run_stage("train", train.run, root, changed, monkeypatch) == 1
+    assert "error: model.pretrained is earlier; there is no such" in capsys.readouterr().err
+    for seed in (1, 2):
+        earlier = train.build_model(ModelConfig(width=4, input_wh=[32, 32]), seed=seed)
+        folder.mkdir(exist_ok=True)
+        save_model(folder, earlier, postprocess=POSTPROCESS)
+        assert run_stage("train", train.run, root, changed, monkeypatch) == 1
+        assert torch.equal(starts[-1].conv1.weight, earlier.conv1.weight)
+    # The checkpoints of a run that began with other weights are not gone on with.
+    assert places[0] != places[1]
+    assert run_stage("train", train.run, root, changed, monkeypatch) == 1
+    assert places[2] == places[1]
 
 
 @pytest.mark.parametrize(("kind", "told"), [("foot", "have foot;"), (None, "have no box at all;")])
