@@ -47,9 +47,9 @@ class Muon(torch.optim.AdamW):
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
         directions = orthogonalize([update.flatten(1) for update in updates])
         torch._foreach_mul_(kernels, 1.0 - group["lr"] * group["weight_decay"])
-        for kernel, direction in zip(kernels, directions, strict=True):
-            step = group["lr"] * RMS_SCALE * max(direction.shape) ** 0.5
-            kernel.add_(direction.view(kernel.shape), alpha=-step)
+        torch._foreach_mul_(directions, [-group["lr"] * _step_size(d) for d in directions])
+        pairs = zip(directions, kernels, strict=True)
+        torch._foreach_add_(kernels, [direction.view(kernel.shape) for direction, kernel in pairs])
 
     def _momentum(self, kernel: torch.Tensor) -> torch.Tensor:
         state = self.state[kernel]
@@ -61,20 +61,28 @@ class Muon(torch.optim.AdamW):
         return state["momentum_buffer"]
 
 
+def _step_size(matrix: torch.Tensor) -> float:
+    """Return what makes an update's root mean square that of AdamW's, for a learning rate of 1."""
+    size: float = RMS_SCALE * max(matrix.shape) ** 0.5
+    return size
+
+
 def orthogonalize(matrices: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Bring each matrix's singular values near 1 (0.7 to 1.2), keeping its singular vectors.
 
     Every Newton-Schulz factor is a polynomial of the matrix's Gram matrix, so that the factors are
     multiplied on the small side and the matrix itself comes in once: a third of the work. Gram
-    matrices of one size are multiplied together.
+    matrices of one size are multiplied together, and their traces are the squared norms.
     """
     wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
-    wide = [matrix / (matrix.norm() + NORM_EPS) for matrix in wide]
     by_side: dict[int, list[int]] = {}
     for index, matrix in enumerate(wide):
         by_side.setdefault(len(matrix), []).append(index)
     for indices in by_side.values():
-        polynomials = _newton_schulz(torch.stack([wide[i] @ wide[i].T for i in indices]))
+        gram = torch.stack([wide[i] @ wide[i].T for i in indices])  # (B, n, n)
+        trace = gram.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None]
+        norm = trace.clamp_min(0.0).sqrt() + NORM_EPS
+        polynomials = _newton_schulz(gram / norm**2) / norm
         for index, polynomial in zip(indices, polynomials, strict=True):
             wide[index] = polynomial @ wide[index]
     pairs = zip(wide, matrices, strict=True)
@@ -83,10 +91,13 @@ def orthogonalize(matrices: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 def _newton_schulz(gram: torch.Tensor) -> torch.Tensor:
     """Return the factors' product for Gram matrices (B, n, n) of norm at most 1."""
-    product = identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     a, b, c = COEFFICIENTS
-    for _ in range(NUM_ITERATIONS):
-        factor = a * identity + b * gram + c * gram @ gram
-        product = factor @ product
-        gram = factor @ gram @ factor
+    product: torch.Tensor | None = None
+    for step in range(NUM_ITERATIONS):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        product = factor if product is None else factor @ product
+        if step + 1 < NUM_ITERATIONS:
+            gram = factor @ gram @ factor
+    assert product is not None
     return product
