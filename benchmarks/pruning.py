@@ -3,11 +3,12 @@
 Run: python -m benchmarks.pruning --own DIR --extra DIR --flops 0.18 --out FILE (a GPU; the recipe
 is the base of benchmarks/real.yaml). Each video of --own is held out once, for every seed. Both
 networks see as many pictures: the pruned one --epochs at full width and --retrain-epochs after
-pruning, the other one all of them in its final shape. FILE gets three JSON objects a run, and
---table prints the means, as benchmarks.ablation does.
+pruning, with and without imitating the unpruned network, the other one all of them in its final
+shape. FILE gets four JSON objects a run, and --table prints the means, as benchmarks.ablation does.
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import sys
@@ -25,6 +26,7 @@ from stages._schema import PostprocessConfig
 from stages.detectnet.compression_config import PruneConfig, RetrainConfig
 from stages.detectnet.config import ModelConfig, TrainConfig
 from stages.detectnet.data import Samples
+from stages.detectnet.distillation import Teacher
 from stages.detectnet.folding import measure_batch_norm
 from stages.detectnet.model import Architecture, DetectNet, count_parameters
 from stages.detectnet.pruning import prune_model
@@ -33,6 +35,7 @@ from stages.detectnet.training import FitResult, fit
 from stages.train import build_model
 
 RETRAIN = RetrainConfig()
+DISTILL_WEIGHT = 0.5  # conf/retrain/real.yaml
 
 
 def main() -> int:
@@ -43,7 +46,8 @@ def main() -> int:
         return 0
     base = {**yaml.safe_load(args.variants.read_text())["base"], "train.epochs": args.epochs}
     plan = {"base": base, "variants": {"": None}}
-    with prepared_jobs(plan, own=args.own, extra=args.extra, seeds=args.seeds) as jobs:
+    folders = {"own": str(args.own), "extra": str(args.extra) if args.extra else None}
+    with prepared_jobs(plan, folders, seeds=args.seeds, videos=args.videos) as jobs:
         done = {(row["video"], row["seed"]) for row in read_rows(args.out)}
         for job in tqdm([job for job in jobs if (job.video, job.seed) not in done], unit="run"):
             rows = run_pair(job, flops=args.flops, retrain_epochs=args.retrain_epochs)
@@ -60,11 +64,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--variants", type=Path, default=Path(__file__).with_name("real.yaml"), help="its base"
     )
-    parser.add_argument("--out", type=Path, required=True, help="JSON lines, three per run")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, four per run")
     parser.add_argument("--flops", type=float, default=0.18, help="as prune.flops")
     parser.add_argument("--epochs", type=int, default=16, help="at full width")
     parser.add_argument("--retrain-epochs", type=int, default=12, help="after pruning")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--videos", nargs="+", help="hold out these alone (default: each)")
     parser.add_argument("--table", action="store_true", help="print the means of --out and end")
     args = parser.parse_args()
     if not args.table and args.own is None:
@@ -73,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_pair(job: Job, *, flops: float, retrain_epochs: int) -> list[dict[str, Any]]:
-    """Train, prune and train on; then train the pruned shape from scratch; returns both rows."""
+    """Train, prune and train on; then train the pruned shape from scratch; returns their rows."""
     config = dataclasses.replace(section_of(job.settings, TrainConfig), seed=job.seed)
     model = section_of(job.settings, ModelConfig)
     train, val = load_fold(job, model.input_wh)
@@ -84,12 +89,15 @@ def run_pair(job: Job, *, flops: float, retrain_epochs: int) -> list[dict[str, A
     images = calibration_batches(train, num_images=RETRAIN.batch_norm_images)
     measure_batch_norm(pruned, images)
     later = dataclasses.replace(config, epochs=retrain_epochs, learning_rate=8.0e-3)
+    teacher = Teacher(whole.model, DISTILL_WEIGHT)
+    imitating = _fit(job, copy.deepcopy(pruned), train, val, later, teacher=teacher)
     recovered = _fit(job, pruned, train, val, later)
     longer = dataclasses.replace(config, epochs=config.epochs + retrain_epochs)
     scratch = _fit(job, new_network(pruned.architecture, seed=job.seed), train, val, longer)
     return [
         _row(job, "full width", whole),
         _row(job, "pruned and trained on", recovered),
+        _row(job, "pruned and trained on, imitating", imitating),
         _row(job, "that shape from scratch", scratch),
     ]
 
@@ -101,7 +109,13 @@ def new_network(architecture: Architecture, *, seed: int) -> DetectNet:
 
 
 def _fit(
-    job: Job, model: DetectNet, train: Samples, val: Samples, config: TrainConfig
+    job: Job,
+    model: DetectNet,
+    train: Samples,
+    val: Samples,
+    config: TrainConfig,
+    *,
+    teacher: Teacher | None = None,
 ) -> FitResult:
     section = section_of(job.settings, PostprocessConfig)
     return fit(
@@ -111,6 +125,7 @@ def _fit(
         dataclasses.replace(config, validate_every_epochs=config.epochs),
         postprocess=Postprocess(**dataclasses.asdict(section)),
         work_dir=None,
+        teacher=teacher,
     )
 
 

@@ -1,8 +1,11 @@
 """Ablations: settings, folds, what is left to run, and the table."""
 
+import dataclasses
 import json
+import queue
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +16,10 @@ from benchmarks.ablation import video_of
 from benchmarks.drawn import draw_kitti
 from stages._config import section_of
 from stages.detectnet.config import TrainConfig
+from stages.detectnet.data import Samples
+from stages.detectnet.model import DetectNet
+from stages.detectnet.training import FitResult
+from tests.stages.detectnet.pictures import draw_samples, write_kitti
 
 VARIANTS = Path(ablation.__file__).with_name("real.yaml")
 
@@ -28,8 +35,67 @@ def test_every_variant_of_the_file_is_a_valid_configuration() -> None:
     assert configs["no pasting"].augment.paste_probability == 0.0
     assert configs["train=tao"].loss.coverage == "tao"
     assert resolved["base"]["model"]["width"] == 32
-    others = [config for name, config in configs.items() if name != "no drawn hands"]
-    assert len(set(map(str, others))) == len(others)
+    assert len(set(map(str, resolved.values()))) == len(resolved)
+
+
+def test_variants_with_drawn_hands_first_see_about_as_many_pictures_as_the_base() -> None:
+    plan = yaml.safe_load(VARIANTS.read_text())
+    counts = {}
+    for name in ("base", "drawn hands first, then real ones", "no drawn hands"):
+        sections = ablation.resolve({**plan["base"], **(plan["variants"][name] or {})})
+        data, epochs = sections["data"], sections["train"]["epochs"]
+        # Two of three videos of 100 frames, 1,245 other frames, 4 frames per drawn video.
+        real, drawn_frames = 200 * data["repeat_own"] + 1245, 4 * data["drawn_videos"]
+        proper = real + (drawn_frames if data["drawn_after"] else 0)
+        counts[name] = epochs * proper + data["drawn_first_epochs"] * drawn_frames
+    assert list(counts.values()) == [25_960, 25_960, 26_585]
+
+
+def test_drawn_first_needs_drawn_videos() -> None:
+    with pytest.raises(ValueError, match=r"drawn_first_epochs is 2 but data\.drawn_videos is 0"):
+        ablation.resolve({"data.drawn_first_epochs": 2})
+
+
+@pytest.mark.parametrize(("after", "images"), [(True, 2 * 3 + 1 * 6), (False, 2 * 3 + 1 * 3)])
+def test_drawn_frames_first_and_with_the_others_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool, images: int
+) -> None:
+    samples = draw_samples(6)  # frames 0, 2, 4 of V0 and 1, 3, 5 of V1
+    write_kitti(tmp_path / "own", samples)
+    drawn_stems = tuple(f"TRAIN_{stem}" for stem in samples.stems)
+    write_kitti(ablation.drawn_folder(tmp_path, 0.0), dataclasses.replace(samples, stems=drawn_stems))
+    runs = []
+
+    def fit(
+        model: DetectNet, train: Samples, val: Samples | None, config: TrainConfig, **options: Any
+    ) -> FitResult:
+        before = model.conv1.weight.detach().clone()
+        result = real_fit(model, train, val, config, **options)
+        runs.append((train, val, config.epochs, before, model.conv1.weight.detach().clone()))
+        return result
+
+    real_fit = ablation.fit
+    monkeypatch.setattr(ablation, "fit", fit)
+    settings = ablation.resolve(
+        {
+            "train.epochs": 1,
+            "model.width": 4,
+            "model.input_wh": [96, 64],
+            "data.drawn_videos": 1,
+            "data.drawn_first_epochs": 2,
+            "data.drawn_after": after,
+        }
+    )
+    folders = {"own": str(tmp_path / "own"), "extra": None, "drawn": str(tmp_path)}
+    row = ablation.run_job(ablation.Job("drawn first", settings, "V0_frame", 0, folders))
+    (drawn_alone, no_val, first_epochs, _, learnt), (train, val, epochs, start, _) = runs
+    assert drawn_alone.stems == drawn_stems[::2]
+    assert (no_val, first_epochs, epochs) == (None, 2, 1)
+    assert torch.equal(start, learnt)
+    assert train.stems == samples.stems[1::2] + (drawn_stems[::2] if after else ())
+    assert val is not None
+    assert val.stems == samples.stems[::2]
+    assert row["images"] == images
 
 
 def test_table_by_hand() -> None:
@@ -51,7 +117,6 @@ def test_runs_are_made_once(
     own, out = tmp_path / "own", tmp_path / "runs.jsonl"
     own.mkdir()
     monkeypatch.setattr(drawn, "VAL_VIDEOS", 1)
-    monkeypatch.setattr(ablation, "THREADS_PER_WORKER", torch.get_num_threads())
     draw_kitti(own, train_videos=1)
     kept = {video_of(path.stem) for path in (own / "images").iterdir()}
     variants = tmp_path / "variants.yaml"
@@ -77,10 +142,11 @@ class InThisProcess:
     """A pool without processes."""
 
     Pool: type
+    Queue = queue.SimpleQueue
 
 
 class _Pool:
-    def __init__(self, _workers: int) -> None:
+    def __init__(self, *_arguments: object) -> None:
         pass
 
     def __enter__(self) -> "_Pool":

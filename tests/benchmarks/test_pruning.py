@@ -26,13 +26,14 @@ def test_both_networks_have_one_shape(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["pruning", *arguments, *counts])
     assert pruning.main() == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["variant"] for row in rows[:3]] == [
+    assert [row["variant"] for row in rows[:4]] == [
         "full width",
         "pruned and trained on",
+        "pruned and trained on, imitating",
         "that shape from scratch",
     ]
     assert {row["video"] for row in rows} == kept
-    params = [row["params"] for row in rows[:3]]
-    assert params[0] > params[1] == params[2]
+    params = [row["params"] for row in rows[:4]]
+    assert params[0] > params[1] == params[2] == params[3]
     assert pruning.main() == 0
-    assert len(out.read_text().splitlines()) == 6
+    assert len(out.read_text().splitlines()) == 8
