@@ -26,22 +26,27 @@ PROBABILITIES = (
     "mosaic_probability",
     "paste_probability",
     "paste_decoy_frac",
+    "paste_beside_frac",
 )
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network at full width.
+    """The network at full width, and what it starts from.
 
     num_layers: 10, 18 or 34. width: channels of the first stage (64 = NVIDIA's), doubled by each
     of the three later stages. input_wh: network input in pixels, multiples of 16.
     all_projections: a 1x1 convolution in every shortcut instead of the first of each stage.
+    pretrained: a model folder (model.pt and model.json) or its model.pt, of a float network, whose
+    layers are taken where name and shape agree (pretrained.py); null = random weights. Absolute or
+    relative to the repository root.
     """
 
     num_layers: int = 10
     width: int = 16
     input_wh: list[int] = field(default_factory=lambda: [320, 192])
     all_projections: bool = True
+    pretrained: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("model.num_layers", self.num_layers, NUM_LAYERS)
@@ -163,7 +168,8 @@ class AugmentConfig:
     stretch_max: width over height is changed by up to this fraction. mosaic_probability: chance
     that a picture is put together from four. paste_probability: chance that a piece of another
     picture is pasted in, tried paste_tries times; it is a hand, or with chance paste_decoy_frac
-    a piece of the same size without one.
+    a piece of the same size without one. paste_beside_frac of the hands are laid so that they
+    touch one that is there.
     """
 
     enabled: bool = True
@@ -188,6 +194,7 @@ class AugmentConfig:
     paste_probability: float = 0.0
     paste_tries: int = 1
     paste_decoy_frac: float = 0.5
+    paste_beside_frac: float = 0.0
 
     def __post_init__(self) -> None:
         require_range("augment.zoom_min", self.zoom_min, 0.1, self.zoom_max)

@@ -52,7 +52,9 @@ class Chances:
 class Pastes(NamedTuple):
     """Per picture: the picture that gives (B,), whether it does (B,), which of its boxes first
     (B, M), whether a piece elsewhere is meant instead (B,) and where (B, 2), where to (B, 2), both
-    in fractions of the size, the linear map (B, 2, 2) and the width of the soft edge (B,)."""
+    in fractions of the size, the linear map (B, 2, 2), the width of the soft edge (B,), and
+    whether a hand goes beside another instead (B,), beside which (B, M'), and in which direction
+    (B, 2)."""
 
     donor: torch.Tensor
     is_drawn: torch.Tensor
@@ -62,6 +64,9 @@ class Pastes(NamedTuple):
     target: torch.Tensor
     linear: torch.Tensor
     edge: torch.Tensor
+    is_beside: torch.Tensor
+    neighbour: torch.Tensor
+    direction: torch.Tensor
 
 
 def mix_mosaics(
@@ -113,19 +118,20 @@ def paste_pieces(batch: Batch, moved: Batch, config: AugmentConfig, chances: Cha
     """Paste a piece of another picture of the batch into some of the moved pictures.
 
     A piece is the ellipse inside a hand's box, mirrored, turned and scaled at random; it lies
-    wholly inside the picture or not at all. A decoy is an ellipse of such a size without a hand:
-    without decoys the network would learn to find the seams. Boxes get one more place,
-    (B, M + 1, 4).
+    wholly inside the picture or not at all, anywhere or so that it touches a hand that is there. A
+    decoy is an ellipse of such a size without a hand: without decoys the network would learn to
+    find the seams. Boxes get one more place, (B, M + 1, 4).
     """
     height, width = batch.images.shape[1:3]
     device = batch.boxes.device
-    draws = Pastes(*(value.to(device) for value in _draw_pastes(batch, config, chances)))
+    drawn = _draw_pastes(batch, config, chances, num_places=moved.is_box.shape[1])
+    draws = Pastes(*(value.to(device) for value in drawn))
     best, index = (draws.preference * batch.is_box[draws.donor]).max(dim=1)
     hand = batch.boxes[draws.donor].gather(1, index[:, None, None].expand(-1, 1, 4))  # (B, 1, 4)
     size = hand.new_tensor([width, height])
     elsewhere = _recenter(hand, draws.origin * size)
     source = torch.where(draws.is_decoy[:, None, None], elsewhere, hand)
-    spatial = _place(source, draws, size)
+    spatial = _place(source, draws, _aim(source, moved, draws, size))
     box = transform_ellipses(source, spatial)
     inside = ((box >= 0.0) & (box <= size.repeat(2))).all(dim=2)[:, 0]
     faded = _widen(source, 1.0 + draws.edge)
@@ -139,7 +145,9 @@ def paste_pieces(batch: Batch, moved: Batch, config: AugmentConfig, chances: Cha
     return Batch(images, torch.cat([moved.boxes, box], dim=1), torch.cat([kept, is_hand], dim=1))
 
 
-def _draw_pastes(batch: Batch, config: AugmentConfig, chances: Chances) -> Pastes:
+def _draw_pastes(
+    batch: Batch, config: AugmentConfig, chances: Chances, *, num_places: int
+) -> Pastes:
     zoom = PASTE_ZOOM ** (2.0 * chances.uniform() - 1.0)
     angle = PASTE_ROTATION_RAD * (2.0 * chances.uniform() - 1.0)
     flip = torch.where(chances.uniform() < 0.5, -1.0, 1.0)
@@ -155,7 +163,34 @@ def _draw_pastes(batch: Batch, config: AugmentConfig, chances: Chances) -> Paste
         target=chances.uniform(2),
         linear=linear,
         edge=low + (high - low) * chances.uniform(),
+        is_beside=chances.uniform() < config.paste_beside_frac,
+        neighbour=0.01 + chances.uniform(num_places),
+        direction=_directions(chances.uniform()),
     )
+
+
+def _directions(turns: torch.Tensor) -> torch.Tensor:
+    """Unit vectors (B, 2) of turns (B,) in [0, 1)."""
+    angle = 2.0 * math.pi * turns
+    return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def _aim(
+    source: torch.Tensor, moved: Batch, draws: Pastes, size: torch.Tensor
+) -> torch.Tensor:
+    """Say where the centres of source (B, 1, 4) go, in pixels (B, 2).
+
+    Beside a hand: the two ellipses overlap by a tenth of the distance between their centres.
+    """
+    anywhere = draws.target * size
+    best, index = (draws.neighbour * moved.is_box).max(dim=1)
+    hand = moved.boxes.gather(1, index[:, None, None].expand(-1, 1, 4))[:, 0]
+    half = (source[:, 0, 2:] - source[:, 0, :2]) / 2.0
+    reach = (draws.linear**2 @ half[:, :, None] ** 2)[:, :, 0].sqrt()
+    reach = reach + (hand[:, 2:] - hand[:, :2]) / 2.0
+    beside = (hand[:, :2] + hand[:, 2:]) / 2.0 + 0.9 * reach * draws.direction
+    is_beside = draws.is_beside & (best > 0.0) & ~draws.is_decoy
+    return torch.where(is_beside[:, None], beside, anywhere)
 
 
 def _recenter(boxes: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
@@ -171,12 +206,12 @@ def _widen(boxes: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return torch.cat([center - half, center + half], dim=2)
 
 
-def _place(source: torch.Tensor, draws: Pastes, size: torch.Tensor) -> torch.Tensor:
-    """Return matrices (B, 3, 3) that bring the centres of source (B, 1, 4) to their targets."""
+def _place(source: torch.Tensor, draws: Pastes, target: torch.Tensor) -> torch.Tensor:
+    """Return matrices (B, 3, 3) that bring the centres of source (B, 1, 4) to target (B, 2)."""
     center = (source[:, 0, :2] + source[:, 0, 2:]) / 2.0
     spatial = torch.eye(3, device=source.device).repeat(len(source), 1, 1)
     spatial[:, :2, :2] = draws.linear
-    spatial[:, :2, 2] = draws.target * size - (draws.linear @ center[:, :, None])[:, :, 0]
+    spatial[:, :2, 2] = target - (draws.linear @ center[:, :, None])[:, :, 0]
     return spatial
 
 

@@ -56,6 +56,8 @@ def test_model_presets(name: str) -> None:
     config = read(f"model/{name}.yaml", ModelConfig)
     assert isinstance(config, ModelConfig)
     assert config.num_layers == int(name[6:] or 10) if name != "tiny" else 10
+    assert config.pretrained is None
+    assert set(yaml.safe_load((CONF / f"model/{name}.yaml").read_text())) == set(to_plain(config))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,21 @@ def test_pastes_happen_and_hide_what_lies_below() -> None:
     assert 60 < num_kept < 120
 
 
+@pytest.mark.parametrize("frac", [0.0, 1.0])
+def test_hands_beside_another_touch_it(frac: float) -> None:
+    batch = squares()
+    config = changed(paste_probability=1.0, paste_decoy_frac=0.0, paste_beside_frac=frac)
+    touching = []
+    for seed in range(30):
+        pasted = paste_pieces(batch, batch, config, Chances(seeded(seed), 4))
+        for index in pasted.is_box[:, 2].nonzero().flatten().tolist():
+            own, new = batch.boxes[index, 0], pasted.boxes[index, 2]
+            shared = torch.minimum(own[2:], new[2:]) - torch.maximum(own[:2], new[:2])
+            touching.append(bool((shared > 0).all()))
+    assert len(touching) > 20
+    assert all(touching) == (frac == 1.0)
+
+
 def test_decoys_add_no_box_and_hold_no_hand() -> None:
     for seed in range(10):
         batch, pasted = paste(seed, paste_decoy_frac=1.0)
