@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from deploy.core.model_json import read_model_json
 from stages._stage import Stage, Summary, main
 from stages.detectnet.checkpoint import load_float_model, save_model
 from stages.detectnet.compression_config import PruneConfig
+from stages.detectnet.compute import choose_device
 from stages.detectnet.data import Samples, load_samples
 from stages.detectnet.figures import draw_sensitivity
 from stages.detectnet.layer_costs import LayerChange
@@ -81,11 +81,6 @@ def draw_where_possible(path: Path, rows: Sequence[Sensitivity], *, num_images: 
         LOGGER.info("prune: no %s, matplotlib is not installed; the table is there", path.name)
     else:
         draw_sensitivity(path, rows, num_images=num_images)
-
-
-def choose_device() -> torch.device:
-    """Take the first GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_val_samples(stage: Stage, *, num_images: int, input_wh: Sequence[int]) -> Samples | None:

@@ -1,5 +1,7 @@
 """Stage `retrain`: models/prune -> models/retrain, trained on and rounded to 8 bits (QAT).
 
+With retrain.distill_weight above 0 it imitates models/train, the network before pruning.
+
 Run: dvc repro retrain, or python -m stages.retrain retrain.qat_fit.epochs=1 --out DIR (about a
 minute on 2 CPU cores with model=tiny). A killed run goes on after its last whole epoch.
 results/retrain.json has the validation AP after both phases, results/retrain/history.csv the
@@ -21,6 +23,7 @@ from stages.detectnet.retraining import Retrained, retrain_model
 
 KITTI = Path("data/kitti")
 SPLIT = Path("data/split")
+TRAINED = Path("models/train")
 PRUNED = Path("models/prune")
 RETRAINED = Path("models/retrain")
 RESULTS = Path("results/retrain")
@@ -31,15 +34,18 @@ def run(stage: Stage) -> Summary:
     model = load_float_model(stage.dep(PRUNED))
     postprocess = Postprocess(**dataclasses.asdict(stage.section(PostprocessConfig)))
     input_wh = model.architecture.input_wh
+    config = stage.section(RetrainConfig)
+    teacher = load_float_model(stage.dep(TRAINED)) if config.distill_weight > 0.0 else None
     samples = {side: _load(stage, side, input_wh) for side in ("train", "val")}
     retrained = retrain_model(
         model,
         samples["train"],
         samples["val"],
-        stage.section(RetrainConfig),
+        config,
         postprocess=postprocess,
         work_dir=stage.work_dir(),
         log=stage.tracker.log_metrics,
+        teacher=teacher,
     )
     if not retrained.qat_result.is_main:
         # A helper process of a run on several devices: the first process writes everything.

@@ -134,6 +134,8 @@ class RetrainConfig:
     range per output "channel" of a kernel, or one per "tensor". range_rule: "calibrated" ranges
     stay; with "moving_average" they only serve before qat_fit, whose steps average the largest
     values with range_decay, and kernels' ranges follow the kernels (see moving_ranges.py).
+    distill_weight: share of both phases' loss, 0 to 1, that comes from imitating the unpruned
+    network (the teacher, models/train; see distillation.py); 0 = no teacher.
     """
 
     float_fit: FitConfig | None = field(default_factory=_recovery_fit)
@@ -148,6 +150,7 @@ class RetrainConfig:
     weight_axis: str = "channel"
     range_rule: str = "moving_average"
     range_decay: float = 0.9
+    distill_weight: float = 0.0
 
     def __post_init__(self) -> None:
         require_range("retrain.batch_norm_images", self.batch_norm_images, 0, 1_000_000)
@@ -157,6 +160,7 @@ class RetrainConfig:
         require_choice("retrain.weight_axis", self.weight_axis, WEIGHT_AXES)
         require_choice("retrain.range_rule", self.range_rule, RANGE_RULES)
         require_range("retrain.range_decay", self.range_decay, 0.0, 0.999999)
+        require_range("retrain.distill_weight", self.distill_weight, 0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,13 @@ except ImportError:  # the package `lightning` carries the same code under anoth
 LOGGER = logging.getLogger(__name__)
 
 
+def choose_device(accelerator: str = "auto") -> torch.device:
+    """Choose where a network runs outside of training: this process's GPU, or the CPU."""
+    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
 def open_fabric(config: FitConfig, model: nn.Module) -> Fabric:
     """Start Fabric as configured for training the model, logging the precision and its reason.
 

@@ -10,8 +10,11 @@ import torch
 
 from deploy.core.cluster import Postprocess
 from stages.detectnet.compression_config import RetrainConfig
+from stages.detectnet.compute import choose_device
 from stages.detectnet.config import FitConfig
 from stages.detectnet.data import Samples
+from stages.detectnet.distillation import Teacher
+from stages.detectnet.errors import DetectNetError
 from stages.detectnet.feed import count_steps
 from stages.detectnet.folding import measure_batch_norm
 from stages.detectnet.model import DetectNet, replace_activation
@@ -55,15 +58,20 @@ def retrain_model(
     postprocess: Postprocess,
     work_dir: Path | None,
     log: Log | None = None,
+    teacher: DetectNet | None = None,
 ) -> Retrained:
     """Train a copy of a float network on as configured, then quantize it and train that.
 
     work_dir: where both phases keep their checkpoints and resume from them. log: as in
-    training.fit; the epochs of the second phase are counted on from the first.
-    Raises DetectNetError when the network is quantized already or the loss diverges.
+    training.fit; the epochs of the second phase are counted on from the first. teacher: the
+    unpruned network, which both phases imitate when config.distill_weight is above 0.
+    Raises DetectNetError when the network is quantized already, the loss diverges, or the teacher
+    is missing or sees other pictures or classes.
     """
     float_result = None
-    model = replace_activation(model, config.activation)
+    imitated = _choose_teacher(teacher, model, config)
+    device = choose_device(config.qat_fit.accelerator)
+    model = replace_activation(model, config.activation).to(device)
     _measure_batch_norm(model, samples_train, config)
     if config.float_fit is not None:
         float_result = fit(
@@ -75,14 +83,15 @@ def retrain_model(
             work_dir=work_dir / "float" if work_dir else None,
             log=log,
             section="retrain.float_fit",
+            teacher=imitated,
         )
         if _count_steps(samples_train, config.float_fit) < config.batch_norm_steps:
-            _measure_batch_norm(model, samples_train, config)
-    batches = calibration_batches(samples_train, num_images=config.calibration.images)
-    quantized = quantize_model(model, batches, config)
+            _measure_batch_norm(model.to(device), samples_train, config)
+    images = config.calibration.images
+    batches = calibration_batches(samples_train, num_images=images, device=device)
+    quantized = quantize_model(model.to(device), batches, config)
     ptq_metrics: dict[str, float] = {}
     if samples_val is not None:
-        device = next(quantized.parameters()).device
         ptq_metrics = validate(quantized, samples_val, postprocess, device=device)
     qat_result = fit(
         quantized,
@@ -93,23 +102,57 @@ def retrain_model(
         work_dir=work_dir / "qat" if work_dir else None,
         log=_counted_on(log, len(float_result.history) if float_result else 0),
         section="retrain.qat_fit",
+        teacher=imitated,
     )
     assert isinstance(qat_result.model, DetectNet)
     return Retrained(qat_result.model, float_result, ptq_metrics, qat_result)
 
 
-def calibration_batches(samples: Samples, *, num_images: int) -> Iterator[torch.Tensor]:
-    """Yield num_images pictures, at most all, evenly spread: (B, 3, H, W) float32 in [0, 1]."""
+def calibration_batches(
+    samples: Samples, *, num_images: int, device: torch.device | None = None
+) -> Iterator[torch.Tensor]:
+    """Yield num_images pictures, at most all, evenly spread: (B, 3, H, W) float32 in [0, 1].
+
+    device: where they go; None = the CPU.
+    """
     count = min(num_images, len(samples))
     indices = np.linspace(0, len(samples) - 1, count).round().astype(int)
     for start in range(0, count, CALIBRATION_BATCH):
         pixels = samples.images[indices[start : start + CALIBRATION_BATCH]]
-        yield torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255.0
+        yield torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255.0
+
+
+def _choose_teacher(
+    teacher: DetectNet | None, model: DetectNet, config: RetrainConfig
+) -> Teacher | None:
+    weight = config.distill_weight
+    if weight == 0.0:
+        return None
+    if teacher is None:
+        raise DetectNetError(
+            f"retrain.distill_weight is {weight:g}, but there is no network to imitate; give the "
+            "unpruned one (models/train), or set retrain.distill_weight to 0.0"
+        )
+    theirs, ours = _describe(teacher), _describe(model)
+    if theirs != ours:
+        raise DetectNetError(
+            f"the network to imitate (models/train) has {theirs}, the one to retrain "
+            f"(models/prune) {ours}; expected equal ones; run dvc repro prune, or set "
+            "retrain.distill_weight to 0.0"
+        )
+    return Teacher(teacher, weight)
+
+
+def _describe(model: DetectNet) -> str:
+    width, height = model.architecture.input_wh
+    return f"num_classes {model.architecture.num_classes}, input_wh {width}x{height}"
 
 
 def _measure_batch_norm(model: DetectNet, samples: Samples, config: RetrainConfig) -> None:
     if config.batch_norm_images > 0:
-        batches = calibration_batches(samples, num_images=config.batch_norm_images)
+        device = next(model.parameters()).device
+        images = config.batch_norm_images
+        batches = calibration_batches(samples, num_images=images, device=device)
         measure_batch_norm(model, batches)
 
 

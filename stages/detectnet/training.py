@@ -23,6 +23,7 @@ from stages.detectnet.augment import augment_batch
 from stages.detectnet.compute import Alone, Fabric, open_fabric
 from stages.detectnet.config import FitConfig
 from stages.detectnet.data import Samples
+from stages.detectnet.distillation import Teacher, ask_teacher, frozen_copy, imitation_losses
 from stages.detectnet.ema import WeightAverage
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.feed import Feed, Shard, count_steps, epoch_order, seeded
@@ -35,6 +36,7 @@ from stages.detectnet.fit_state import (
     save_checkpoint,
 )
 from stages.detectnet.losses import (
+    LossTerms,
     LossWeights,
     compute_losses,
     initial_weights,
@@ -46,7 +48,7 @@ from stages.detectnet.memory import unless_out_of_memory
 from stages.detectnet.memory_error import preparing_error, training_error
 from stages.detectnet.optimizer import build_optimizer, prepare_step
 from stages.detectnet.schedule import learning_rate_at
-from stages.detectnet.targets import rasterize_boxes
+from stages.detectnet.targets import Targets, rasterize_boxes
 from stages.detectnet.validation import BATCH_SIZE, validate
 from stages.learning.precision import choose_memory_format
 
@@ -62,8 +64,9 @@ class FitResult(NamedTuple):
 
     model: the trained module, on the CPU, in evaluation mode. history: one row per epoch (epoch,
     loss, coverage_loss, bbox_loss, learning_rate, weights, and val_* where validated), equal for
-    equal runs. metrics: ap, ap50, ap75 of the returned weights on the validation split, empty when
-    never validated. is_main: whether this process writes results (one of several does).
+    equal runs; with a teacher its share is in loss alone. metrics: ap, ap50, ap75 of the returned
+    weights on the validation split, empty when never validated. is_main: whether this process
+    writes results (one of several does).
     """
 
     model: nn.Module
@@ -91,6 +94,7 @@ class _Run(NamedTuple):
     input_wh: tuple[int, int]
     config: FitConfig
     memory_format: torch.memory_format
+    teacher: Teacher | None
 
 
 def fit(
@@ -103,6 +107,7 @@ def fit(
     work_dir: Path | None,
     log: Log | None = None,
     section: str = "train",
+    teacher: Teacher | None = None,
 ) -> FitResult:
     """Train the model in place and return it with the selected weights.
 
@@ -110,12 +115,15 @@ def fit(
     the configuration is the same; None = no checkpoints. log: called after each epoch as
     log({"train/loss": ..., "val/ap50": ...}, epoch), epochs counted from 1, resumed ones
     again. samples_val None = no validation. section: what the configuration is called in
-    resolved.yaml, for messages.
+    resolved.yaml, for messages. teacher: whom the model imitates as well; it stays as it is, and
+    is not in the checkpoint: another teacher wants another work_dir.
     Raises DetectNetError when the loss stops being a finite number, and when memory runs out.
     """
     fabric = open_fabric(config, model)
     input_wh = samples_train.input_wh
-    prepared = unless_out_of_memory(lambda: _prepare(fabric, model, samples_train, config))
+    prepared = unless_out_of_memory(
+        lambda: _prepare(fabric, model, samples_train, config, teacher)
+    )
     if prepared is None:
         raise preparing_error(fabric.device, input_wh=input_wh)
     run, state = prepared
@@ -165,21 +173,35 @@ def is_validated(epoch: int, config: FitConfig) -> bool:
 
 
 def _prepare(
-    fabric: Fabric, model: nn.Module, samples: Samples, config: FitConfig
+    fabric: Fabric, model: nn.Module, samples: Samples, config: FitConfig, teacher: Teacher | None
 ) -> tuple[_Run, FitState]:
     torch.manual_seed(config.seed)
     if config.freeze_batch_norm:
         _freeze_batch_norm(model)
     memory_format = choose_memory_format(model, fabric.device)
     model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    placed = _place_teacher(fabric, teacher, memory_format)
     optimizer = build_optimizer(model, config.optimizer)
     # The compiled module is a view of the model, whose own names and methods stay.
     forward = torch.compile(model) if config.compile else model
     network, optimizer = fabric.setup(forward, optimizer)  # type: ignore[arg-type]  # a module
     average = WeightAverage(model, decay=config.ema_decay) if config.ema_decay > 0.0 else None
     feed = Feed(samples, device=fabric.device)
-    run = _Run(fabric, network, feed, samples.stems, samples.input_wh, config, memory_format)
+    run = _Run(
+        fabric, network, feed, samples.stems, samples.input_wh, config, memory_format, placed
+    )
     return run, FitState(model, optimizer, average, initial_weights(config.loss))
+
+
+def _place_teacher(
+    fabric: Fabric, teacher: Teacher | None, memory_format: torch.memory_format
+) -> Teacher | None:
+    """Copy the teacher to the device; without gradients it is no business of other processes."""
+    if teacher is None or teacher.weight == 0.0:
+        return None
+    network = frozen_copy(teacher.network).to(fabric.device)
+    network.to(memory_format=memory_format)  # type: ignore[call-overload]
+    return teacher._replace(network=Alone(fabric, network))
 
 
 def _train_epoch(run: _Run, state: FitState) -> HistoryRow:
@@ -252,11 +274,8 @@ def _train_step(
         world_size=run.fabric.world_size,
     )
     targets = rasterize_boxes(boxes, is_box, config.targets, input_wh=run.input_wh)
-    outputs = run.network(images.contiguous(memory_format=run.memory_format))
-    terms = compute_losses(outputs, targets, config.loss)
-    loss = weigh(terms, state.weights)
-    if config.loss.regularizer_l1 > 0.0:
-        loss = loss + config.loss.regularizer_l1 * l1_regularizer(state.model)
+    images = images.contiguous(memory_format=run.memory_format)
+    loss, terms = _compute_loss(run, state, images, targets)
     state.optimizer.zero_grad()
     run.fabric.backward(loss)
     if config.optimizer.gradient_clip_norm > 0.0:
@@ -266,6 +285,24 @@ def _train_step(
     if state.average is not None:
         state.average.update(state.model)
     return torch.stack([loss.detach(), terms.coverage.detach(), terms.bbox.detach()])
+
+
+def _compute_loss(
+    run: _Run, state: FitState, images: torch.Tensor, targets: Targets
+) -> tuple[torch.Tensor, LossTerms]:
+    """Return what the step minimises, and the terms against the truth."""
+    config, teacher = run.config.loss, run.teacher
+    # The teacher goes first: the network keeps its activations until the backward pass.
+    wanted = ask_teacher(teacher, images) if teacher is not None else None
+    outputs = run.network(images)
+    terms = compute_losses(outputs, targets, config)
+    loss = weigh(terms, state.weights)
+    if teacher is not None and wanted is not None:
+        imitation = weigh(imitation_losses(outputs, wanted, config), state.weights)
+        loss = (1.0 - teacher.weight) * loss + teacher.weight * imitation
+    if config.regularizer_l1 > 0.0:
+        loss = loss + config.regularizer_l1 * l1_regularizer(state.model)
+    return loss, terms
 
 
 def _try_step(run: _Run, state: FitState, batch_size: int) -> None:

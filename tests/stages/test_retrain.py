@@ -24,6 +24,7 @@ SECTIONS = {
         "float_fit": {**FIT, "validate_every_epochs": 1},
         "qat_fit": {**FIT, "epochs": 2, "validate_every_epochs": 1},
         "calibration": {"images": 4},
+        "distill_weight": 0.5,
     },
 }
 
@@ -46,8 +47,9 @@ def make_root(root: Path) -> Path:
     stems = sorted(FRAMES)
     (root / "data" / "split" / "train.txt").write_text("\n".join(stems[:4]) + "\n")
     (root / "data" / "split" / "val.txt").write_text(stems[4] + "\n")
-    (root / "models" / "prune").mkdir(parents=True)
-    save_model(root / "models" / "prune", tiny_model(width=16), postprocess=POSTPROCESS)
+    for name, width in (("train", 24), ("prune", 16)):
+        (root / "models" / name).mkdir(parents=True)
+        save_model(root / "models" / name, tiny_model(width=width), postprocess=POSTPROCESS)
     shutil.copy(ROOT / "dvc.yaml", root / "dvc.yaml")
     return root
 
@@ -128,3 +130,14 @@ def test_the_float_phase_can_be_left_out(tmp_path: Path, monkeypatch: pytest.Mon
     metrics = json.loads((root / "results" / "retrain.json").read_text())
     assert metrics["epochs"] == 2
     assert "float_ap50" not in metrics
+
+
+def test_without_distillation_the_unpruned_network_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_root(tmp_path)
+    shutil.rmtree(root / "models" / "train")
+    assert run_stage("retrain", run, root, SECTIONS, monkeypatch) == 1
+    assert "error: models/train is not there; run the stages before" in capsys.readouterr().err
+    section = {**SECTIONS["retrain"], "float_fit": None, "distill_weight": 0.0}
+    assert run_stage("retrain", run, root, {**SECTIONS, "retrain": section}, monkeypatch) == 0

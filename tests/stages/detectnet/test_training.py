@@ -5,6 +5,7 @@ import functools
 import re
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from torch import nn
 from stages.detectnet import training
 from stages.detectnet.config import AugmentConfig, FitConfig, LossConfig, OptimizerConfig
 from stages.detectnet.data import Samples
+from stages.detectnet.distillation import Teacher
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.feed import Shard, epoch_order
 from stages.detectnet.fit_state import CHECKPOINT
 from stages.detectnet.model import DetectNet, Outputs, build_architecture
 from stages.detectnet.training import FitResult, fit, is_validated
 from tests.stages.detectnet.pictures import INPUT_WH, POSTPROCESS, draw_samples
+from tests.stages.detectnet.tiny import tiny_model
 
 SHORT = FitConfig(
     epochs=4,
@@ -44,6 +47,7 @@ def train(
     model: nn.Module | None = None,
     samples: Samples = SAMPLES,
     log: training.Log | None = None,
+    teacher: Teacher | None = None,
 ) -> FitResult:
     return fit(
         model or new_model(),
@@ -53,6 +57,7 @@ def train(
         postprocess=POSTPROCESS,
         work_dir=work_dir,
         log=log,
+        teacher=teacher,
     )
 
 
@@ -90,6 +95,15 @@ def test_resumed_run_equals_an_uninterrupted_one(config: FitConfig, tmp_path: Pa
     resumed = train(config, work_dir=tmp_path, log=lambda _metrics, step: steps.append(step))
     assert_equal_results(whole, resumed)
     assert steps == [1, 2, 3, 4]
+
+
+def test_resumed_run_with_a_teacher_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    teacher = Teacher(tiny_model(), 0.5)
+    whole = train(SHORT, teacher=teacher)
+    with pytest.raises(KeyboardInterrupt):
+        train(SHORT, work_dir=tmp_path, log=kill_after(2), teacher=teacher)
+    assert_equal_results(whole, train(SHORT, work_dir=tmp_path, teacher=teacher))
+    assert whole.history != train(SHORT).history
 
 
 def test_finished_run_is_not_trained_again(
@@ -253,6 +267,73 @@ def test_compiled_training_is_the_same_training(
     config = dataclasses.replace(SHORT, freeze_batch_norm=freeze_batch_norm)
     compiled = train(dataclasses.replace(config, compile=True))
     assert_equal_results(compiled, train(config))
+
+
+class Watched(DetectNet):
+    """A teacher that notes how it is asked, and whose memory is short from some batch size on."""
+
+    asked: ClassVar[set[tuple[bool, bool, bool]]] = set()
+    largest_batch = 100
+
+    def forward(self, images: torch.Tensor) -> Outputs:
+        if len(images) > self.largest_batch:
+            raise RuntimeError("CUDA error: out of memory")
+        self.asked.add(
+            (self.training, torch.is_grad_enabled(), torch.is_autocast_enabled(images.device.type))
+        )
+        return super().forward(images)
+
+
+def watched_teacher() -> Watched:
+    torch.manual_seed(5)
+    return Watched(build_architecture(10, width=8, input_wh=list(INPUT_WH)))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_teacher_stays_as_it_is_and_is_asked_without_gradients(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watched, "asked", set())
+    teacher = watched_teacher()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    config = dataclasses.replace(SHORT, epochs=1, precision=precision)
+    train(config, teacher=Teacher(teacher, 0.5))
+    assert Watched.asked == {(False, False, precision == "bf16-mixed")}
+    assert teacher.training
+    assert all(each.requires_grad and each.grad is None for each in teacher.parameters())
+    after = teacher.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_teacher_without_weight_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watched, "asked", set())
+    result = train(SHORT, teacher=Teacher(watched_teacher(), 0.0))
+    assert_equal_results(result, train(SHORT))
+    assert Watched.asked == set()
+
+
+def test_loss_is_the_weighed_sum_and_the_terms_are_against_the_truth() -> None:
+    """The only step starts from the same weights, whatever the teacher's share is."""
+    config = dataclasses.replace(SHORT, epochs=1, batch_size=len(SAMPLES))
+    rows = [
+        train(config, teacher=Teacher(tiny_model(), weight)).history[0]
+        for weight in (0.0, 0.25, 1.0)
+    ]
+    terms = {(row["coverage_loss"], row["bbox_loss"]) for row in rows}
+    truth, mixed, imitation = (row["loss"] for row in rows)
+    assert len(terms) == 1
+    assert truth != imitation
+    assert mixed == pytest.approx(0.75 * truth + 0.25 * imitation, rel=1e-6)
+
+
+def test_the_batch_size_that_fits_is_tried_with_the_teacher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The student alone would fit with half the batch, 4."""
+    monkeypatch.setattr(Watched, "largest_batch", 3)
+    config = dataclasses.replace(SHORT, batch_size=8)
+    with pytest.raises(DetectNetError, match=r"epoch 1 with batch_size 8: .* 2 fits \(tried\)"):
+        train(config, teacher=Teacher(watched_teacher(), 0.5))
 
 
 def test_training_needs_no_tracker() -> None:
