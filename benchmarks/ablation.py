@@ -81,7 +81,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--own", type=Path, help="KITTI folder whose videos are held out in turn")
     parser.add_argument("--extra", type=Path, help="KITTI folder that is always trained on")
-    parser.add_argument("--val", type=Path, help="KITTI folder to validate on; nothing is held out")
+    parser.add_argument(
+        "--val", type=Path, help="KITTI folder to validate on; nothing is held out"
+    )
     parser.add_argument("--variants", type=Path, help="YAML: base, and variants by name")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one per run")
     parser.add_argument("--seeds", type=int, default=3)
@@ -152,8 +154,8 @@ def resolve(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Turn dotted settings into sections; `train: NAME` starts from that preset of conf/train.
 
     data has repeat_own, extra (whether it is used), drawn_videos (of 4 frames each), their
-    table_work_frac, drawn_first_epochs (of a run on the drawn frames alone, with whose weights the run proper
-    starts) and drawn_after (whether the run proper has drawn frames too).
+    table_work_frac, drawn_first_epochs (of a run on the drawn frames alone, with whose weights the
+    run proper starts) and drawn_after (whether the run proper has drawn frames too).
     Raises ValueError for drawn_first_epochs without drawn_videos.
     """
     preset = f"{changes.get('train', 'default')}.yaml"

@@ -4,7 +4,7 @@ Run: python -m benchmarks.pruning --own DIR --extra DIR --flops 0.18 --out FILE 
 is the base of benchmarks/real.yaml). Each video of --own is held out once, for every seed. Both
 networks see as many pictures: the pruned one --epochs at full width and --retrain-epochs after
 pruning, with and without imitating the unpruned network, the other one all of them in its final
-shape. FILE gets four JSON objects a run, and --table prints the means, as benchmarks.ablation does.
+shape. FILE gets four JSON objects a run; --table prints the means as benchmarks.ablation does.
 """
 
 import argparse

@@ -201,7 +201,9 @@ def measure_parts(samples: Samples, config: FitConfig) -> dict[str, float]:
         "gather": time_call(lambda: feed.batch(indices)),
         "augment": time_call(lambda: augment_batch(batch, config.augment, generator)),
         "targets": time_call(
-            lambda: rasterize_boxes(batch.boxes, batch.is_box, config.targets, input_wh=wh)
+            lambda: rasterize_boxes(
+                batch.boxes, batch.is_box, config.targets, input_wh=wh, device=device
+            )
         ),
     }
 

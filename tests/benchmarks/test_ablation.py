@@ -63,7 +63,8 @@ def test_drawn_frames_first_and_with_the_others_or_not(
     samples = draw_samples(6)  # frames 0, 2, 4 of V0 and 1, 3, 5 of V1
     write_kitti(tmp_path / "own", samples)
     drawn_stems = tuple(f"TRAIN_{stem}" for stem in samples.stems)
-    write_kitti(ablation.drawn_folder(tmp_path, 0.0), dataclasses.replace(samples, stems=drawn_stems))
+    place = ablation.drawn_folder(tmp_path, 0.0)
+    write_kitti(place, dataclasses.replace(samples, stems=drawn_stems))
     runs = []
 
     def fit(

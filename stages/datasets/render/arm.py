@@ -55,21 +55,8 @@ def draw_arm(
     thick = min(thin + (0.20 * unit - thin) * reach / (1.2 * unit), 0.27 * unit)
     layers = []
     if plan.shoulder:
-        shoulder = np.array([plan.shoulder.x, plan.shoulder.y], np.float32)
-        radii = (0.23 * unit, plan.shoulder.radius)
-        bare = wearer.short_sleeve
-        if bare > 0.0:
-            skin_radii = (thick, 0.8 * plan.shoulder.radius)
-            layers.append(
-                draw_limb(elbow, shoulder, skin_radii, wearer.skin, light, frame_wh=frame_wh)
-            )
-            elbow_radius = radii[0] + (radii[1] - radii[0]) * bare
-            radii = (max(elbow_radius, 0.9 * plan.shoulder.radius), plan.shoulder.radius)
-        hem = elbow + (shoulder - elbow) * bare
-        layers.append(
-            draw_limb(
-                hem, shoulder, radii, wearer.sleeve, light, frame_wh=frame_wh, flat_start=bare > 0.0
-            )
+        layers += _draw_upper_arm(
+            elbow, plan.shoulder, wearer, light, radii=(thick, 0.23 * unit), frame_wh=frame_wh
         )
     start = hand - direction * (0.05 * unit)
     layers.append(draw_limb(start, elbow, (thin, thick), wearer.skin, light, frame_wh=frame_wh))
@@ -81,6 +68,32 @@ def draw_arm(
             draw_limb(cuff, elbow, radii, wearer.sleeve, light, frame_wh=frame_wh, flat_start=True)
         )
     return [layer for layer in layers if layer is not None]
+
+
+def _draw_upper_arm(
+    elbow: np.ndarray,
+    end: Shoulder,
+    wearer: Wearer,
+    light: Light,
+    *,
+    radii: tuple[float, float],
+    frame_wh: tuple[int, int],
+) -> list[Layer | None]:
+    """Draw the arm from elbow to shoulder: a sleeve, or bare up to the hem of a short one.
+
+    radii: at the elbow, bare and in a sleeve.
+    """
+    shoulder = np.array([end.x, end.y], np.float32)
+    bare, sleeve = (radii[0], 0.8 * end.radius), (radii[1], end.radius)
+    if wearer.short_sleeve <= 0.0:
+        return [draw_limb(elbow, shoulder, sleeve, wearer.sleeve, light, frame_wh=frame_wh)]
+    hem = elbow + (shoulder - elbow) * wearer.short_sleeve
+    hem_radius = sleeve[0] + (sleeve[1] - sleeve[0]) * wearer.short_sleeve
+    wide = (max(hem_radius, 0.9 * end.radius), end.radius)
+    return [
+        draw_limb(elbow, shoulder, bare, wearer.skin, light, frame_wh=frame_wh),
+        draw_limb(hem, shoulder, wide, wearer.sleeve, light, frame_wh=frame_wh, flat_start=True),
+    ]
 
 
 def _elbow_direction(roll_deg: float, wish: np.ndarray) -> np.ndarray:

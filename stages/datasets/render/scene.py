@@ -108,9 +108,7 @@ def build_scene(rng: np.random.Generator, split: str, config: RenderConfig) -> S
     picture = np.clip(room.picture * gain, 0, 255).astype(np.uint8)
     partner = _seat_inplace(rng, picture, you, light, horizon) if seated else None
     count = _furnish_inplace(rng, picture, split, light, config, horizon)
-    scripts = (
-        _cast_work(rng, partner, horizon, config) if is_work else _cast(rng, partner, config)
-    )
+    scripts = _cast_work(rng, partner, horizon, config) if is_work else _cast(rng, partner, config)
     covers = _covers(rng, split, scripts, config, light)
     held = tuple(_hold_something(rng, split, script, light) for script in scripts if is_work)
     if is_work:

@@ -1,8 +1,8 @@
 """The script of people at work at a table: hands that lie, hold, pinch and reach, close together.
 
 Nobody shows a gesture here. EgoHands' hands play cards, chess, Jenga and puzzles: the partner's
-come from the far side with their fingers inward or towards the viewer, the viewer's own from below,
-and both of a person's hands are mostly near each other, often touching.
+come from the far side with their fingers inward or towards the viewer, the viewer's own from
+below, and both of a person's hands are mostly near each other, often touching.
 """
 
 from typing import NamedTuple
@@ -113,9 +113,7 @@ def _offsets(
     return offsets
 
 
-def _holds(
-    rng: np.random.Generator, frames: int, side: str, *, is_on_left: bool
-) -> list[_Hold]:
+def _holds(rng: np.random.Generator, frames: int, side: str, *, is_on_left: bool) -> list[_Hold]:
     """Fill the video with holds of 4 to 12 frames, each a mixture of two poses."""
     names = list(_WORK_POSES)
     holds: list[_Hold] = []

@@ -136,9 +136,7 @@ def _stage_actor(
     return _Actor(script, state, (*arm, *behind, drawn), joints, in_front)
 
 
-def _hold(
-    held: Held | None, joints: np.ndarray
-) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+def _hold(held: Held | None, joints: np.ndarray) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
     """Move an object to the fingertips; layers behind the hand and in front of it."""
     if held is None:
         return (), ()
