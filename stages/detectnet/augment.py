@@ -48,6 +48,9 @@ def augment_batch(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return network input (B, 3, H, W) float32 in [0, 1], boxes, and is_box after random changes.
 
+    All that depends on boxes and random numbers alone is computed on the CPU, and what the GPU
+    wants of it is sent without waiting, so that it always has work in store.
+
     generator: on the CPU, in the same state in every process; it advances. Random numbers are
     drawn for the batches of all world_size processes, of which this is number rank, so that a
     picture's changes depend on its place in the whole batch alone; what it is mixed with comes
@@ -63,7 +66,7 @@ def augment_batch(
     move = BOX_TRANSFORMS[config.rotated_boxes]
     moved = Batch(
         warp_images(batch.images, draws.spatial),
-        move(batch.boxes, draws.spatial.to(batch.boxes.device)),
+        move(batch.boxes, draws.spatial),
         batch.is_box,
     )
     if config.mosaic_probability > 0.0:
@@ -73,8 +76,7 @@ def augment_batch(
     if config.paste_probability > 0.0:
         for _ in range(config.paste_tries):
             moved = paste_pieces(batch, moved, config, chances)
-    images = change_colours(moved.images, draws.colour.to(moved.images.device))
-    return images, moved.boxes, moved.is_box
+    return change_colours(moved.images, draws.colour), moved.boxes, moved.is_box
 
 
 def draw_changes(
@@ -159,7 +161,7 @@ def hue_saturation_matrices(hue_rad: torch.Tensor, saturation: torch.Tensor) -> 
 
 
 def change_colours(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
-    """Map pixels (B, H, W, 3) in [0, 255] by colour (B, 4, 3) and clip them to [0, 1].
+    """Map pixels (B, H, W, 3) in [0, 255] by colour (B, 4, 3), on the CPU; clip them to [0, 1].
 
     Returns (B, 3, H, W) float32 in channels-last memory order; on the CPU, where OpenCV is three
     times faster than a matrix product, values are rounded to whole 1 / 255.
@@ -168,7 +170,9 @@ def change_colours(images: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
         return to_input(_change_colours_on_cpu(images, colour))
     num_images, height, width = images.shape[:3]
     pixels = images.reshape(num_images, height * width, 3).float()
-    changed = torch.baddbmm(colour[:, 3:], pixels, colour[:, :3] / 255.0).clamp_(0.0, 1.0)
+    rows = torch.cat([colour[:, :3] / 255.0, colour[:, 3:]], dim=1)
+    rows = rows.to(images.device, non_blocking=True)
+    changed = torch.baddbmm(rows[:, 3:], pixels, rows[:, :3]).clamp_(0.0, 1.0)
     return changed.view(num_images, height, width, 3).permute(0, 3, 1, 2)
 
 

@@ -24,22 +24,23 @@ class Shard(NamedTuple):
 
 
 class Feed:
-    """Batches of one split; the pictures stay on the GPU where half its free memory holds them."""
+    """Batches of one split; the pictures stay on the GPU where half its free memory holds them.
+
+    Boxes stay on the CPU, which is done with so few numbers before a GPU has started.
+    """
 
     def __init__(self, samples: Samples, *, device: torch.device) -> None:
         padded, is_box = pad_boxes(samples.boxes)
         self._device = device
-        self._boxes = torch.from_numpy(padded).to(device)
-        self._is_box = torch.from_numpy(is_box).to(device)
+        self._boxes, self._is_box = torch.from_numpy(padded), torch.from_numpy(is_box)
         images = torch.from_numpy(samples.images)
         self._images = images.to(device) if _fits(images, device) else images
 
     def batch(self, indices: torch.Tensor) -> Batch:
         """Gather the pictures of the indices (B,) int64 on the CPU."""
-        there = indices.to(self._device)
-        where = indices.to(self._images.device)
+        where = indices.to(self._images.device, non_blocking=True)
         images = self._images.index_select(0, where).to(self._device, non_blocking=True)
-        return Batch(images, self._boxes[there], self._is_box[there])
+        return Batch(images, self._boxes[indices], self._is_box[indices])
 
 
 def count_steps(num_samples: int, *, batch_size: int, world_size: int) -> int:

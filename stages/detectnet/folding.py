@@ -1,4 +1,8 @@
-"""Batch normalisation: measure its statistics anew, and fold it into the convolution in front."""
+"""Batch normalisation: measure its statistics anew, and fold it into the convolution in front.
+
+The other way round, while a network trains: a bias in front of batch normalisation changes nothing
+but the running mean, so it can be absorbed there, and adding it and its gradient are saved.
+"""
 
 import copy
 from collections.abc import Iterable
@@ -45,6 +49,51 @@ def measure_batch_norm(model: DetectNet, batches: Iterable[torch.Tensor]) -> Non
     model.train(was_training)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+@torch.no_grad()
+def absorb_biases_inplace(model: DetectNet) -> bool:
+    """Move the biases in front of batch normalisation into its running means, and freeze them.
+
+    The network computes the same in both modes; a training forward then leaves those biases, which
+    are 0, out. Returns False and changes nothing where a bias may matter or a convolution is not
+    PyTorch's own: in folded and quantized networks.
+    """
+    names = trunk_convs(model)
+    if is_folded(model) or any(type(model.get_submodule(name)) is not nn.Conv2d for name in names):
+        return False
+    for name in names:
+        bias = model.get_submodule(name).get_parameter("bias")
+        model.get_submodule(norm_name(name)).get_buffer("running_mean").sub_(bias)
+        nn.init.zeros_(bias)
+        bias.requires_grad_(False)
+    model.has_absorbed_biases = True
+    return True
+
+
+def release_biases_inplace(model: DetectNet) -> None:
+    """Let absorbed biases, still 0, be parameters like others again."""
+    if not model.has_absorbed_biases:
+        return
+    for name in trunk_convs(model):
+        model.get_submodule(name).get_parameter("bias").requires_grad_(True)
+    model.has_absorbed_biases = False
+
+
+def set_training_inplace(network: nn.Module, *, freeze_batch_norm: bool) -> None:
+    """Put a network into training mode; frozen batch normalisation keeps its statistics."""
+    network.train()
+    if freeze_batch_norm:
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+
+
+def freeze_batch_norm_inplace(model: nn.Module) -> None:
+    """Keep scale and shift of batch normalisation out of the optimiser."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.requires_grad_(False)
 
 
 def drop_batch_norm(model: DetectNet) -> DetectNet:

@@ -1,4 +1,4 @@
-"""The table of a training's epochs, for `dvc plots`."""
+"""A training's epochs: the table for `dvc plots`, and the names for the tracker."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -12,3 +12,12 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+
+
+def log_row(row: Mapping[str, float]) -> dict[str, float]:
+    """Name a history row's values for the tracker: train/loss, val/ap50, ..."""
+    named = {}
+    for name, value in row.items():
+        if name != "epoch":
+            named[f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"] = value
+    return named

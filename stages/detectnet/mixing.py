@@ -15,6 +15,7 @@ from stages.detectnet.warp import (
     BOX_TRANSFORMS,
     Batch,
     affine_matrices,
+    map_pixels,
     transform_ellipses,
     warp_images,
 )
@@ -96,15 +97,15 @@ def mix_mosaics(
             move_y=height * (meeting[:, 1] - 1.0 + row),
         )
         matrices = (spatial @ place)[rows]
-        chosen = source[rows].to(batch.images.device)
+        chosen = source[rows].to(batch.images.device, non_blocking=True)
         whole += warp_images(batch.images[chosen], matrices)
-        tile = source.to(batch.boxes.device)
         move = BOX_TRANSFORMS[config.rotated_boxes]
-        boxes.append(move(batch.boxes[tile], (spatial @ place).to(batch.boxes.device)))
-        is_box.append(batch.is_box[tile])
+        boxes.append(move(batch.boxes[source], spatial @ place))
+        is_box.append(batch.is_box[source])
     # The weights of neighbouring pictures at a seam add up to one.
-    images[rows.to(images.device)] = whole.round_().clamp_(0.0, 255.0).to(images.dtype)
-    shown = is_mosaic.to(moved.is_box.device)[:, None]
+    places = rows.to(images.device, non_blocking=True)
+    images[places] = whole.round_().clamp_(0.0, 255.0).to(images.dtype)
+    shown = is_mosaic[:, None]
     single = torch.cat([is_box[0], *(torch.zeros_like(part) for part in is_box[2:])], dim=1)
     first = torch.cat([boxes[0], *(torch.zeros_like(part) for part in boxes[2:])], dim=1)
     return Batch(
@@ -123,12 +124,10 @@ def paste_pieces(batch: Batch, moved: Batch, config: AugmentConfig, chances: Cha
     find the seams. Boxes get one more place, (B, M + 1, 4).
     """
     height, width = batch.images.shape[1:3]
-    device = batch.boxes.device
-    drawn = _draw_pastes(batch, config, chances, num_places=moved.is_box.shape[1])
-    draws = Pastes(*(value.to(device) for value in drawn))
+    draws = _draw_pastes(batch, config, chances, num_places=moved.is_box.shape[1])
     best, index = (draws.preference * batch.is_box[draws.donor]).max(dim=1)
     hand = batch.boxes[draws.donor].gather(1, index[:, None, None].expand(-1, 1, 4))  # (B, 1, 4)
-    size = hand.new_tensor([width, height])
+    size = torch.tensor([float(width), float(height)])
     elsewhere = _recenter(hand, draws.origin * size)
     source = torch.where(draws.is_decoy[:, None, None], elsewhere, hand)
     spatial = _place(source, draws, _aim(source, moved, draws, size))
@@ -175,9 +174,7 @@ def _directions(turns: torch.Tensor) -> torch.Tensor:
     return torch.stack([angle.cos(), angle.sin()], dim=1)
 
 
-def _aim(
-    source: torch.Tensor, moved: Batch, draws: Pastes, size: torch.Tensor
-) -> torch.Tensor:
+def _aim(source: torch.Tensor, moved: Batch, draws: Pastes, size: torch.Tensor) -> torch.Tensor:
     """Say where the centres of source (B, 1, 4) go, in pixels (B, 2).
 
     Beside a hand: the two ellipses overlap by a tenth of the distance between their centres.
@@ -209,7 +206,7 @@ def _widen(boxes: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 def _place(source: torch.Tensor, draws: Pastes, target: torch.Tensor) -> torch.Tensor:
     """Return matrices (B, 3, 3) that bring the centres of source (B, 1, 4) to target (B, 2)."""
     center = (source[:, 0, :2] + source[:, 0, 2:]) / 2.0
-    spatial = torch.eye(3, device=source.device).repeat(len(source), 1, 1)
+    spatial = torch.eye(3).expand(len(source), 3, 3).clone()
     spatial[:, :2, :2] = draws.linear
     spatial[:, :2, 2] = target - (draws.linear @ center[:, :, None])[:, :, 0]
     return spatial
@@ -224,27 +221,42 @@ def _blend(
     is_pasted: torch.Tensor,
 ) -> torch.Tensor:
     """Lay the givers' ellipses over the moved pictures; same shape and type as those."""
+    rows = is_pasted.nonzero().flatten()  # (P,)
+    if len(rows) == 0:
+        return moved.images
     height, width = batch.images.shape[1:3]
     device = batch.images.device
-    inverse = torch.linalg.inv(spatial).to(device)
-    x = torch.arange(width, device=device) + 0.5
-    y = torch.arange(height, device=device) + 0.5
-    column, line = inverse[:, None, None, :2, 0], inverse[:, None, None, :2, 1]
-    origin = inverse[:, None, None, :2, 2]
-    where = x[None, None, :, None] * column + y[None, :, None, None] * line + origin
-    where = where.expand(len(inverse), height, width, 2)  # old coordinates of new pixels
-    center = ((source[:, 0, :2] + source[:, 0, 2:]) / 2.0).to(device)[:, None, None]
-    half = ((source[:, 0, 2:] - source[:, 0, :2]) / 2.0).clamp_min(1.0).to(device)[:, None, None]
-    radius = ((where - center) / half).norm(dim=3, keepdim=True)
-    edge = draws.edge.to(device)[:, None, None, None]
-    mask = ((1.0 + edge - radius) / edge).clamp(0.0, 1.0)
-    mask = mask * is_pasted.to(device)[:, None, None, None]
-    grid = where / where.new_tensor([width / 2.0, height / 2.0]) - 1.0
-    planes = batch.images[draws.donor.to(device)].permute(0, 3, 1, 2).float()
-    pasted = grid_sample(planes, grid, align_corners=False).permute(0, 2, 3, 1)
-    blended = moved.images + mask * (pasted - moved.images)
-    is_whole = not moved.images.is_floating_point()
-    return blended.round().to(moved.images.dtype) if is_whole else blended
+    edge = draws.edge[rows, None, None]  # (P, 1, 1)
+    maps = _blend_maps(source[rows, 0], spatial[rows], edge, input_wh=(width, height))
+    limit = ((1.0 + edge) / edge).expand(-1, 4, 1)
+    numbers = torch.cat([maps, limit], dim=2).to(device, non_blocking=True)  # (P, 4, 4)
+    limit = numbers[:, None, None, :1, 3]  # (P, 1, 1, 1)
+    places = torch.stack([rows, draws.donor[rows]]).to(device, non_blocking=True)
+    where = map_pixels(numbers[:, :, :3], input_wh=(width, height))  # (P, H, W, 4)
+    radius = torch.hypot(where[..., 2:3], where[..., 3:4])  # in widths of the soft edge
+    mask = (limit - radius).clamp_(0.0, 1.0)
+    planes = batch.images[places[1]].permute(0, 3, 1, 2).float()
+    pasted = grid_sample(planes, where[..., :2], align_corners=False).permute(0, 2, 3, 1)
+    blended = moved.images[places[0]].float().lerp(pasted, mask)
+    if not moved.images.is_floating_point():
+        blended = blended.round_().to(moved.images.dtype)
+    return moved.images.index_copy(0, places[0], blended)
+
+
+def _blend_maps(
+    source: torch.Tensor, spatial: torch.Tensor, edge: torch.Tensor, *, input_wh: tuple[int, int]
+) -> torch.Tensor:
+    """Return what to make of new pixel coordinates [x y 1], (P, 4, 3).
+
+    Two rows are the old coordinates, from -1 to 1 over the picture; two are those from the centre
+    of the ellipse source (P, 4), in its half axes (at least a pixel) times edge (P, 1, 1).
+    """
+    old = torch.linalg.inv(spatial)[:, :2]  # (P, 2, 3)
+    center = ((source[:, :2] + source[:, 2:]) / 2.0)[:, :, None]
+    half = ((source[:, 2:] - source[:, :2]) / 2.0).clamp_min(1.0)[:, :, None]
+    middle = torch.tensor(input_wh)[:, None] / 2.0
+    last = torch.tensor([0.0, 0.0, 1.0])
+    return torch.cat([old / middle - last, (old - center * last) / (half * edge)], dim=1)
 
 
 def _covered_frac(boxes: torch.Tensor, over: torch.Tensor) -> torch.Tensor:

@@ -116,7 +116,12 @@ class ResidualAdd(nn.Module):
 
 
 class DetectNet(nn.Module):
-    """The detector; submodules carry NVIDIA's layer names (block_1a_conv_1, output_cov, ...)."""
+    """The detector; submodules carry NVIDIA's layer names (block_1a_conv_1, output_cov, ...).
+
+    has_absorbed_biases: the trunk's biases are 0 and stay 0 (folding.absorb_biases_inplace).
+    """
+
+    has_absorbed_biases = False
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -159,7 +164,12 @@ class DetectNet(nn.Module):
         return self.get_submodule(f"{name}_relu")(total)
 
     def _forward_unit(self, conv: str, norm: str, features: torch.Tensor) -> torch.Tensor:
-        return self.get_submodule(norm)(self.get_submodule(conv)(features))
+        layer = self.get_submodule(conv)
+        if self.training and self.has_absorbed_biases:
+            assert isinstance(layer, nn.Conv2d)
+            # Two kernels less: the sum with the bias, and the sum that is the bias' gradient.
+            return self.get_submodule(norm)(layer._conv_forward(features, layer.weight, None))
+        return self.get_submodule(norm)(layer(features))
 
     def _add_block(self, block: Block, in_channels: int) -> int:
         """Add one block's layers; returns its output channels."""

@@ -6,6 +6,7 @@ every box is an ellipse of coverage inside a larger ellipse, its dead zone, whic
 other boxes drew; boxes are drawn by ascending bottom edge.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -38,23 +39,33 @@ class Ellipses(NamedTuple):
 
 
 def rasterize_boxes(
-    boxes: torch.Tensor, is_box: torch.Tensor, config: TargetConfig, *, input_wh: tuple[int, int]
+    boxes: torch.Tensor,
+    is_box: torch.Tensor,
+    config: TargetConfig,
+    *,
+    input_wh: tuple[int, int],
+    device: torch.device | None = None,
 ) -> Targets:
     """Rasterise a batch of boxes of one class.
 
     boxes: (B, M, 4) float32 xyxy in network-input pixels, padded to M per picture; is_box: (B, M)
     bool, False = padding. Boxes may reach outside the picture. Where nothing is drawn all maps are
-    0. Boxes with equal bottom edges are drawn in the given order.
+    0. Boxes with equal bottom edges are drawn in the given order. device: where the maps are made;
+    None = where the boxes are.
     """
     grid_wh = (input_wh[0] // STRIDE, input_wh[1] // STRIDE)
     boxes, is_box = _sort_by_bottom(boxes, is_box)
     ellipses = fit_ellipses(boxes / STRIDE, config)
-    shown = is_box[:, :, None, None]
-    coverage = _inside_fraction(ellipses.center, ellipses.radius, grid_wh) * shown  # (B, M, h, w)
-    deadzone = _inside_fraction(ellipses.center, ellipses.deadzone, grid_wh) * shown
+    # Nothing is inside an ellipse infinitely far away.
+    center = torch.where(is_box[..., None], ellipses.center, math.inf)
+    area = ellipses.inverse_area[..., None]
+    numbers = torch.cat([boxes, area, center, ellipses.radius, ellipses.deadzone], dim=2)
+    numbers = numbers.to(device or boxes.device, non_blocking=True)  # (B, M, 11), in one copy
+    center, radii = numbers[..., 5:7], numbers[..., 7:].unflatten(2, (2, 2))
+    coverage, deadzone = _inside_fraction(center, radii, grid_wh).unbind(2)  # (B, M, h, w) twice
     best, owner = _paint(coverage, deadzone)  # (B, h, w) twice
     is_covered = best > 0
-    picked = _pick(torch.cat([boxes, ellipses.inverse_area[:, :, None]], dim=2), owner)
+    picked = _pick(numbers[..., :5], owner)
     bbox = _encode(picked[:, :4]) * is_covered[:, None]  # (B, 4, h, w)
     return Targets(best[:, None], bbox, (best * picked[:, 4])[:, None])
 
@@ -91,17 +102,20 @@ def _sort_by_bottom(
 
 
 def _inside_fraction(
-    center: torch.Tensor, radius: torch.Tensor, grid_wh: tuple[int, int]
+    center: torch.Tensor, radii: torch.Tensor, grid_wh: tuple[int, int]
 ) -> torch.Tensor:
-    """Return the fraction of each cell's 4 x 4 samples inside each ellipse, (B, M, h, w)."""
+    """Return the fraction of each cell's 4 x 4 samples inside ellipses of one centre.
+
+    center: (B, M, 2); radii: (B, M, R, 2). Returns (B, M, R, h, w).
+    """
     width, height = grid_wh
-    x = (torch.arange(width * SAMPLES, device=center.device) + 0.5) / SAMPLES
-    y = (torch.arange(height * SAMPLES, device=center.device) + 0.5) / SAMPLES
-    dx = ((x - center[..., 0:1]) / radius[..., 0:1]) ** 2  # (B, M, 4w)
-    dy = ((y - center[..., 1:2]) / radius[..., 1:2]) ** 2  # (B, M, 4h)
-    inside = (dy[..., :, None] + dx[..., None, :]) < 1.0  # (B, M, 4h, 4w)
-    cells = inside.unflatten(3, (width, SAMPLES)).unflatten(2, (height, SAMPLES))
-    return cells.float().mean(dim=(3, 5))
+    x = torch.arange(0.5 / SAMPLES, width, 1.0 / SAMPLES, device=center.device)
+    y = torch.arange(0.5 / SAMPLES, height, 1.0 / SAMPLES, device=center.device)
+    dx = ((x - center[..., None, 0:1]) / radii[..., 0:1]) ** 2  # (B, M, R, 4w)
+    dy = ((y - center[..., None, 1:2]) / radii[..., 1:2]) ** 2  # (B, M, R, 4h)
+    inside = (dy[..., :, None] + dx[..., None, :]) < 1.0  # (B, M, R, 4h, 4w)
+    cells = inside.unflatten(4, (width, SAMPLES)).unflatten(3, (height, SAMPLES))
+    return cells.float().mean(dim=(4, 6))
 
 
 def _paint(coverage: torch.Tensor, deadzone: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,13 +123,15 @@ def _paint(coverage: torch.Tensor, deadzone: torch.Tensor) -> tuple[torch.Tensor
 
     The dead zone contains the coverage ellipse, so a box changes a cell exactly where its dead
     zone is positive and not below what stands there: it then erases it and writes its coverage.
+    Where a dead zone is 0 and nothing stands, the box writes nothing, but becomes the owner: that
+    of a cell without coverage means nothing.
     """
-    best = torch.zeros_like(coverage[:, 0])
+    best = coverage[:, 0]
     owner = torch.zeros_like(best, dtype=torch.long)
-    for index in range(coverage.shape[1]):
-        is_drawn = (deadzone[:, index] > 0) & (deadzone[:, index] >= best)
+    for index in range(1, coverage.shape[1]):
+        is_drawn = deadzone[:, index] >= best
         best = torch.where(is_drawn, coverage[:, index], best)
-        owner = torch.where(is_drawn, index, owner)
+        owner.masked_fill_(is_drawn, index)
     return best, owner
 
 
@@ -129,8 +145,8 @@ def _pick(values: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
 def _encode(boxes: torch.Tensor) -> torch.Tensor:
     """Turn box maps (B, 4, h, w) in pixels into distances from each cell's corner / SCALE."""
     height, width = boxes.shape[2:]
-    x = torch.arange(width, device=boxes.device, dtype=boxes.dtype) * STRIDE + OFFSET
-    y = torch.arange(height, device=boxes.device, dtype=boxes.dtype) * STRIDE + OFFSET
+    x = torch.arange(OFFSET, width * STRIDE, STRIDE, device=boxes.device, dtype=boxes.dtype)
+    y = torch.arange(OFFSET, height * STRIDE, STRIDE, device=boxes.device, dtype=boxes.dtype)
     left, top = x - boxes[:, 0], y[:, None] - boxes[:, 1]
     right, bottom = boxes[:, 2] - x, boxes[:, 3] - y[:, None]
     return torch.stack([left, top, right, bottom], dim=1) / SCALE

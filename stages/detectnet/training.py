@@ -35,6 +35,13 @@ from stages.detectnet.fit_state import (
     restore_tensors,
     save_checkpoint,
 )
+from stages.detectnet.folding import (
+    absorb_biases_inplace,
+    freeze_batch_norm_inplace,
+    release_biases_inplace,
+    set_training_inplace,
+)
+from stages.detectnet.history import log_row
 from stages.detectnet.losses import (
     LossTerms,
     LossWeights,
@@ -46,6 +53,7 @@ from stages.detectnet.losses import (
 )
 from stages.detectnet.memory import unless_out_of_memory
 from stages.detectnet.memory_error import preparing_error, training_error
+from stages.detectnet.model import DetectNet
 from stages.detectnet.optimizer import build_optimizer, prepare_step
 from stages.detectnet.schedule import learning_rate_at
 from stages.detectnet.targets import Targets, rasterize_boxes
@@ -151,7 +159,7 @@ def _run_epochs(
 ) -> FitResult:
     config, fabric = run.config, run.fabric
     for row in state.history:
-        emit(_log_row(row), int(row["epoch"]))
+        emit(log_row(row), int(row["epoch"]))
     while state.epoch < config.epochs:
         started = time.perf_counter()
         row = _train_epoch(run, state)
@@ -159,7 +167,7 @@ def _run_epochs(
         if samples_val is not None and is_validated(state.epoch, config):
             row |= _validate(run, state, samples_val, postprocess)
         state.history.append(row)
-        emit({**_log_row(row), "train/images_per_s": _num_images(run) / seconds}, state.epoch)
+        emit({**log_row(row), "train/images_per_s": _num_images(run) / seconds}, state.epoch)
         if work_dir is not None and fabric.is_global_zero:
             save_checkpoint(state, config, work_dir)
         fabric.barrier()
@@ -177,7 +185,10 @@ def _prepare(
 ) -> tuple[_Run, FitState]:
     torch.manual_seed(config.seed)
     if config.freeze_batch_norm:
-        _freeze_batch_norm(model)
+        freeze_batch_norm_inplace(model)
+    elif isinstance(model, DetectNet):
+        # A frozen batch normalisation does not take a bias out again.
+        absorb_biases_inplace(model)
     memory_format = choose_memory_format(model, fabric.device)
     model.to(memory_format=memory_format)  # type: ignore[call-overload]
     placed = _place_teacher(fabric, teacher, memory_format)
@@ -207,7 +218,7 @@ def _place_teacher(
 def _train_epoch(run: _Run, state: FitState) -> HistoryRow:
     """Run one epoch, advance the state, and return its row."""
     config = run.config
-    _set_training(run.network, freeze_batch_norm=config.freeze_batch_norm)
+    set_training_inplace(run.network, freeze_batch_norm=config.freeze_batch_norm)
     sums = _run_steps(run, state)
     steps = _steps(run) * run.fabric.world_size
     state.epoch += 1
@@ -273,7 +284,9 @@ def _train_step(
         rank=run.fabric.global_rank,
         world_size=run.fabric.world_size,
     )
-    targets = rasterize_boxes(boxes, is_box, config.targets, input_wh=run.input_wh)
+    targets = rasterize_boxes(
+        boxes, is_box, config.targets, input_wh=run.input_wh, device=images.device
+    )
     images = images.contiguous(memory_format=run.memory_format)
     loss, terms = _compute_loss(run, state, images, targets)
     state.optimizer.zero_grad()
@@ -369,34 +382,13 @@ def _finish(run: _Run, state: FitState) -> FitResult:
     elif state.average is not None:
         state.average.copy_to(state.model)
     model = state.model.cpu().eval()
+    if isinstance(model, DetectNet):
+        release_biases_inplace(model)
     row = state.history[-1]
     if state.best_tensors:
         row = max(state.history, key=lambda each: each.get("val_ap50", -1.0))
     metrics = {name[4:]: value for name, value in row.items() if name.startswith("val_")}
     return FitResult(model, state.history, metrics, run.fabric.is_global_zero)
-
-
-def _set_training(network: nn.Module, *, freeze_batch_norm: bool) -> None:
-    network.train()
-    if freeze_batch_norm:
-        for layer in network.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.eval()
-
-
-def _freeze_batch_norm(model: nn.Module) -> None:
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.requires_grad_(False)
-
-
-def _log_row(row: HistoryRow) -> dict[str, float]:
-    """Name a history row's values for the tracker: train/loss, val/ap50, ..."""
-    named = {}
-    for name, value in row.items():
-        if name != "epoch":
-            named[f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"] = value
-    return named
 
 
 def _steps(run: _Run) -> int:

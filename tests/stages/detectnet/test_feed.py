@@ -82,3 +82,11 @@ def test_batches_hold_the_asked_samples() -> None:
     assert batch.images[:, 0, 0, 0].tolist() == [2, 0, 1]
     assert batch.is_box.sum(dim=1).tolist() == [1, 0, 2]
     assert batch.boxes.shape == (3, 2, 4)
+
+
+def test_pictures_go_to_the_device_and_boxes_stay() -> None:
+    samples = Samples(
+        ("a",), np.zeros((1, 32, 48, 3), np.uint8), (np.ones((2, 4), np.float32),), np.ones((1, 2))
+    )
+    batch = Feed(samples, device=torch.device("meta")).batch(torch.tensor([0]))
+    assert [values.device.type for values in batch] == ["meta", "cpu", "cpu"]

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from stages.detectnet import mixing
 from stages.detectnet.augment import augment_batch
-from stages.detectnet.config import AugmentConfig
+from stages.detectnet.config import AugmentConfig, TargetConfig
 from stages.detectnet.feed import seeded
 from stages.detectnet.mixing import Chances, mix_mosaics, paste_pieces
+from stages.detectnet.targets import rasterize_boxes
 from stages.detectnet.warp import Batch, affine_matrices
 from tests.stages.detectnet.pictures import STILL
 
@@ -95,6 +97,63 @@ def test_a_pasted_hand_is_bright_in_the_middle_of_its_box(seed: int) -> None:
         assert min(x1, y1, WIDTH - x2, HEIGHT - y2) >= 0
         middle = pasted.images[index, int((y1 + y2) / 2), int((x1 + x2) / 2)]
         assert int(middle.max()) in LEVELS
+
+
+def blend_by_the_book(
+    batch: Batch, moved: Batch, draws: mixing.Pastes, **where: torch.Tensor
+) -> torch.Tensor:
+    """Each new pixel's old place, its distance from the ellipse's edge, and the weighted mean."""
+    source, spatial, is_pasted = where["source"], where["spatial"], where["is_pasted"]
+    y, x = torch.meshgrid(torch.arange(HEIGHT) + 0.5, torch.arange(WIDTH) + 0.5, indexing="ij")
+    pixels = torch.stack([x, y, torch.ones_like(x)], dim=2)  # (H, W, 3)
+    old = (pixels @ torch.linalg.inv(spatial)[:, None].transpose(2, 3))[..., :2]  # (B, H, W, 2)
+    center = (source[:, :, :2] + source[:, :, 2:]) / 2.0  # (B, 1, 2)
+    half = ((source[:, :, 2:] - source[:, :, :2]) / 2.0).clamp_min(1.0)
+    radius = ((old - center[:, None]) / half[:, None]).norm(dim=3)
+    edge = draws.edge[:, None, None]
+    mask = ((1.0 + edge - radius) / edge).clamp(0.0, 1.0) * is_pasted[:, None, None]
+    grid = old / torch.tensor([WIDTH / 2.0, HEIGHT / 2.0]) - 1.0
+    planes = batch.images[draws.donor].permute(0, 3, 1, 2).float()
+    pasted = torch.nn.functional.grid_sample(planes, grid, align_corners=False)
+    return moved.images + mask[..., None] * (pasted.permute(0, 2, 3, 1) - moved.images)
+
+
+@pytest.mark.parametrize("num_pasted", [0, 1, 3, 4])
+def test_pieces_are_blended_as_the_formula_says(num_pasted: int) -> None:
+    batch = squares()
+    noise = torch.rand(4, HEIGHT, WIDTH, 3, generator=seeded(1)) * 255.0
+    moved = batch._replace(images=noise)
+    draws = mixing._draw_pastes(batch, changed(), Chances(seeded(2), 4), num_places=2)
+    source = batch.boxes[draws.donor][:, :1]
+    spatial = mixing._place(source, draws, draws.target * torch.tensor([WIDTH, HEIGHT]))
+    is_pasted = torch.arange(4) < num_pasted
+    found = mixing._blend(batch, moved, draws, source, spatial, is_pasted)
+    expected = blend_by_the_book(
+        batch, moved, draws, source=source, spatial=spatial, is_pasted=is_pasted
+    )
+    # float32 coordinates up to 96 times slopes up to 240 levels a pixel.
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=0.0)
+    is_changed = (found != noise).flatten(1).any(dim=1)
+    assert is_changed.tolist() == is_pasted.tolist()
+    assert torch.equal(moved.images, noise)
+
+
+def test_only_pixels_are_needed_where_the_pictures_are() -> None:
+    """Tensors on "meta" have no values: whoever waits for one fails."""
+    config = changed(
+        mosaic_probability=0.5, paste_probability=1.0, paste_tries=2, paste_beside_frac=0.5
+    )
+    batch = squares()
+    _, boxes, is_box = augment_batch(batch, config, seeded(9))
+    there = batch._replace(images=batch.images.to("meta"))
+    images, *found = augment_batch(there, config, seeded(9))
+    assert (images.device.type, images.shape) == ("meta", (4, 3, HEIGHT, WIDTH))
+    assert torch.equal(found[0], boxes)
+    assert torch.equal(found[1], is_box)
+    targets = rasterize_boxes(
+        boxes, is_box, TargetConfig(), input_wh=(WIDTH, HEIGHT), device=images.device
+    )
+    assert {values.device.type for values in targets} == {"meta"}
 
 
 def test_pastes_happen_and_hide_what_lies_below() -> None:

@@ -9,7 +9,7 @@ import torch
 from stages.detectnet.compression_config import CalibrationConfig, RetrainConfig
 from stages.detectnet.config import FitConfig
 from stages.detectnet.errors import DetectNetError
-from stages.detectnet.folding import fold_batch_norm, is_folded
+from stages.detectnet.folding import absorb_biases_inplace, fold_batch_norm, is_folded
 from stages.detectnet.model import replace_activation
 from stages.detectnet.quantization import (
     is_quantized,
@@ -203,6 +203,14 @@ def test_a_tao_network_is_the_same_when_folded(quantized_as_tao):
     assert is_folded(rounded)
     assert (found.coverage - expected.coverage).abs().max() < 0.01
     assert (found.coverage - expected.coverage).abs().mean() < 0.001
+
+
+def test_quantized_networks_keep_their_biases_while_they_train(quantized, quantized_as_tao):
+    for model in (quantized, quantized_as_tao):
+        before = model.get_parameter("conv1.bias").detach().clone()
+        assert not absorb_biases_inplace(model)
+        assert torch.equal(model.get_parameter("conv1.bias"), before)
+        assert float(before.abs().max()) > 0.0
 
 
 def test_kernels_that_moved_after_their_last_use_have_their_new_range(quantized_as_tao):

@@ -163,6 +163,50 @@ def test_decoding_finds_every_box_that_stands_alone() -> None:
     assert (iou.max(axis=1) > 0.999).all()
 
 
+def paint_by_the_book(
+    boxes: torch.Tensor, is_box: torch.Tensor, config: TargetConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw box after box on its own; coverage (h, w) and the index of the box in each cell."""
+    width, height = INPUT_WH[0] // 16, INPUT_WH[1] // 16
+    x, y = ((torch.arange(side * 4) + 0.5) / 4 for side in (width, height))
+    ellipses = fit_ellipses(boxes[None] / 16, config)
+    best = torch.zeros(height, width)
+    owner = torch.zeros(height, width, dtype=torch.long)
+
+    def inside(center: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
+        dx, dy = ((x - center[0]) / radius[0]) ** 2, ((y - center[1]) / radius[1]) ** 2
+        is_inside = dy[:, None] + dx < 1.0
+        return is_inside.view(height, 4, width, 4).float().mean(dim=(1, 3))
+
+    for index in boxes[:, 3].argsort(stable=True).tolist():
+        if not is_box[index]:
+            continue
+        center = ellipses.center[0, index]
+        dead = inside(center, ellipses.deadzone[0, index])
+        is_drawn = (dead > 0) & (dead >= best)
+        best = torch.where(is_drawn, inside(center, ellipses.radius[0, index]), best)
+        owner = torch.where(is_drawn, index, owner)
+    return best, owner
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), config=configs)
+def test_boxes_painted_together_are_those_painted_in_turn(seed: int, config: TargetConfig) -> None:
+    """Exactly, with padding anywhere, equal bottom edges, and boxes outside the picture."""
+    generator = torch.Generator().manual_seed(seed)
+    low = torch.randint(-40, 90, (5, 2), generator=generator).float()
+    boxes = torch.cat([low, low + torch.randint(1, 60, (5, 2), generator=generator)], dim=1)
+    boxes[3, 3] = boxes[1, 3] = boxes[:, 1].max() + 9.0
+    is_box = torch.rand(5, generator=generator) < 0.7
+    targets = rasterize_boxes(boxes[None], is_box[None], config, input_wh=INPUT_WH)
+    best, owner = paint_by_the_book(boxes, is_box, config)
+    assert torch.equal(targets.coverage[0, 0], best)
+    area = fit_ellipses(boxes[None] / 16, config).inverse_area[0]
+    assert torch.equal(targets.bbox_weight[0, 0], best * area[owner])
+    left = 16.0 * torch.arange(INPUT_WH[0] // 16) + 0.5 - boxes[owner, 0]
+    assert torch.equal(targets.bbox[0, 0], left / 35.0 * (best > 0))
+
+
 def test_padding_draws_nothing() -> None:
     boxes = torch.tensor([[[8.0, 8.0, 60.0, 60.0], [0.0, 0.0, 90.0, 60.0]]])
     config = TargetConfig()

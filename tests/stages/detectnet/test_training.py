@@ -18,6 +18,7 @@ from stages.detectnet.distillation import Teacher
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.feed import Shard, epoch_order
 from stages.detectnet.fit_state import CHECKPOINT
+from stages.detectnet.folding import trunk_convs
 from stages.detectnet.model import DetectNet, Outputs, build_architecture
 from stages.detectnet.training import FitResult, fit, is_validated
 from tests.stages.detectnet.pictures import INPUT_WH, POSTPROCESS, draw_samples
@@ -193,6 +194,44 @@ def test_frozen_batch_norm_keeps_its_statistics() -> None:
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     train(dataclasses.replace(SHORT, epochs=1, freeze_batch_norm=True), model=model)
     assert all(torch.equal(norm.state_dict()[name], before[name]) for name in before)
+
+
+def biased_model() -> DetectNet:
+    """A network whose biases in front of batch normalisation are far from 0."""
+    model = new_model()
+    for name in trunk_convs(model):
+        nn.init.normal_(model.get_parameter(f"{name}.bias"), std=0.3)
+    return model
+
+
+def test_biases_in_front_of_batch_norm_are_left_out_and_nothing_else_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SGD-like steps: Adam would make steps of the rounding errors that are those gradients."""
+    optimizer = OptimizerConfig(name="adam", epsilon=1.0)
+    config = dataclasses.replace(SHORT, epochs=2, learning_rate=1e-2, optimizer=optimizer)
+    absorbed = train(config, model=biased_model())
+    monkeypatch.setattr(training, "absorb_biases_inplace", lambda _model: False)
+    ordinary = train(config, model=biased_model())
+    for found, expected in zip(absorbed.history, ordinary.history, strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+    images = torch.from_numpy(SAMPLES.images).permute(0, 3, 1, 2) / 255.0
+    with torch.no_grad():
+        for found, expected in zip(absorbed.model(images), ordinary.model(images), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert isinstance(absorbed.model, DetectNet)
+    for name in trunk_convs(absorbed.model):
+        bias = absorbed.model.get_parameter(f"{name}.bias")
+        assert bias.requires_grad
+        assert float(bias.detach().abs().max()) == 0.0
+
+
+def test_biases_in_front_of_frozen_batch_norm_learn() -> None:
+    model = biased_model()
+    before = model.get_parameter("conv1.bias").detach().clone()
+    train(dataclasses.replace(SHORT, epochs=1, freeze_batch_norm=True), model=model)
+    assert not torch.equal(model.get_parameter("conv1.bias"), before)
+    assert float(model.get_parameter("conv1.bias").detach().abs().max()) > 0.0
 
 
 def test_l1_pulls_unused_weights_to_zero() -> None:
