@@ -2,7 +2,8 @@
 
 Run: dvc repro gesture, or python -m stages.gesture gesture.epochs=2 --out DIR (about 40 s on 2
 CPU cores). A killed run goes on after its last whole epoch. A dataset without gesture labels
-(EgoHands) gets a classifier that is trained on drawn hands. Writes models/gesture, the folder
+(EgoHands) gets a classifier that is trained on drawn hands; crops of one's own (gesture.folders)
+are added to either, and measured by source. Writes models/gesture, the folder
 results/gesture and results/gesture.json, whose figures are of the exported files in ONNX Runtime.
 """
 
@@ -20,7 +21,8 @@ from stages._stage import Stage, Summary, main
 from stages.datasets.index import read_gestures, read_stems
 from stages.gesturenet.calibration import calibrate_temperature
 from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
-from stages.gesturenet.crops import Crops, check_classes, load_labelled_crops
+from stages.gesturenet.crop_folders import load_crop_folders, source_of, split_sources
+from stages.gesturenet.crops import Crops, check_classes, concatenate_crops, load_labelled_crops
 from stages.gesturenet.fallback import LabelledFrames, draw_frames
 from stages.gesturenet.feed import crops_to_tensor, plain_crops
 from stages.gesturenet.figures import save_confusion, save_samples
@@ -34,6 +36,7 @@ KITTI = Path("data/kitti")
 SPLIT = Path("data/split")
 MODEL = Path("models/gesture")
 RESULTS = Path("results/gesture")
+DATASET = "dataset"
 
 
 def run(stage: Stage) -> Summary:
@@ -42,7 +45,8 @@ def run(stage: Stage) -> Summary:
     config = stage.section(GestureConfig)
     rule = RoiRule(**dataclasses.asdict(config.roi))
     frames, trained_on = _labelled_frames(stage, config)
-    crops = load_sides(frames, config, rule)
+    crops = add_folders(load_sides(frames, config, rule), config, rule)
+    check_classes(crops["train"])
 
     def log(row: Row) -> None:
         numbers = {f"gesture/{key}": value for key, value in row.items() if key != "epoch"}
@@ -64,6 +68,7 @@ def run(stage: Stage) -> Summary:
     stage.write_metrics(
         {
             **metrics,
+            "per_source": measure_sources(crops["test"], scores["fp32"]),
             "macs": count_macs(result.model, INPUT_WH),
             "num_train_crops": len(crops["train"].names),
             "params": count_parameters(result.model),
@@ -87,8 +92,45 @@ def load_sides(frames: LabelledFrames, config: GestureConfig, rule: RoiRule) -> 
     for side, stems in frames.stems.items():
         side_rule, size_px = view.get(side, view["val"])
         crops[side] = load_labelled_crops(frames.kitti_dir, stems, rule=side_rule, size_px=size_px)
-    check_classes(crops["train"])
     return crops
+
+
+def add_folders(crops: dict[str, Crops], config: GestureConfig, rule: RoiRule) -> dict[str, Crops]:
+    """Add the crops of gesture.folders to the three sides, split by their sources."""
+    if not config.folders.paths:
+        return crops
+    own = load_crop_folders(
+        [Path(path).expanduser() for path in config.folders.paths],
+        size_px=config.context_px,
+        ratio=config.folders.ratio,
+    )
+    sides = split_sources(own, val=config.folders.val, test=config.folders.test)
+    for side in ("val", "test"):
+        part = sides[side]
+        if len(part.names):
+            images = plain_crops(part, num=len(part.names), rule=rule)
+            boxes = part.boxes * (INPUT_WH[0] / config.context_px)
+            sides[side] = part._replace(images=images, boxes=boxes)
+    added = ", ".join(f"{len(sides[side].names)} {side}" for side in sides)
+    LOGGER.info("gesture: crops of your own: %s", added)
+    return {
+        side: concatenate_crops([crops[side], part]) if len(part.names) else crops[side]
+        for side, part in sides.items()
+    }
+
+
+def measure_sources(test: Crops, probabilities: np.ndarray) -> list[dict[str, object]]:
+    """Return accuracy and number of crops of each source of one's own; the dataset's are one."""
+    sources = np.array([source_of(name) if "/" in name else DATASET for name in test.names])
+    is_hit = probabilities.argmax(axis=1) == test.class_id
+    return [
+        {
+            "source": str(source),
+            "accuracy": float(is_hit[sources == source].mean()),
+            "num_crops": int((sources == source).sum()),
+        }
+        for source in np.unique(sources)
+    ]
 
 
 def measure(class_id: np.ndarray, scores: dict[str, np.ndarray]) -> dict[str, object]:

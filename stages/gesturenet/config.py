@@ -84,6 +84,24 @@ class GestureAugmentConfig:
 
 
 @dataclass(frozen=True)
+class FolderConfig:
+    """Crops of one's own, DIR/<class>/<source>_<number>.jpg (stages.gesturenet.label makes such).
+
+    paths: class folders; they are trained on beside the hands that the dataset labels. ratio: side
+    of these crops over the longer side of the hand's box. val, test: sources that are held out;
+    both empty = a tenth of the sources each.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    ratio: float = 1.4
+    val: list[str] = field(default_factory=list)
+    test: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require_range("gesture.folders.ratio", self.ratio, 1.0, 4.0)
+
+
+@dataclass(frozen=True)
 class GestureConfig:
     """The `gesture` section.
 
@@ -93,13 +111,14 @@ class GestureConfig:
     network's own. ema_decay: decay per step of the averaged weights. num_calibration: crops from
     which the INT8 ranges come. context_ratio, context_px: how much of the frame around the box a
     training crop keeps for disturbed boxes and rotation, and its side in memory. fallback: what is
-    drawn for training where the dataset labels no gestures. seed decides everything random.
-    accelerator, precision: Lightning Fabric's words; "auto" decides by the machine.
+    drawn for training where the dataset labels no gestures. folders: crops of one's own. seed
+    decides everything random. accelerator, precision: Lightning Fabric's words; "auto" decides by
+    the machine.
     """
 
     model: str = "open"
     width: int = 16
-    epochs: int = 20
+    epochs: int = 24
     batch_size: int = 32
     resolutions: list[int] = field(default_factory=lambda: [160])
     learning_rate: float = 0.015
@@ -114,6 +133,7 @@ class GestureConfig:
     accelerator: str = "auto"
     precision: str = "auto"
     roi: RoiConfig = field(default_factory=RoiConfig)
+    folders: FolderConfig = field(default_factory=FolderConfig)
     augment: GestureAugmentConfig = field(default_factory=GestureAugmentConfig)
     fallback: RenderConfig = field(default_factory=RenderConfig)
 

@@ -2,6 +2,8 @@ import csv
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
@@ -60,6 +62,45 @@ def test_all_outputs_are_there(
     assert (results / "samples.jpg").stat().st_size > 1000
     assert not (tmp_path / ".work" / "gesture").exists()
     assert capsys.readouterr().err.splitlines()[-1].startswith("gesture: 12 crops, ")
+
+
+def write_crops(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((60, 60, 3), 40 * number, np.uint8))
+
+
+def test_crops_of_ones_own_are_added_by_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_kitti(tmp_path, num_frames=6)
+    write_crops(tmp_path / "own", "fist/anna_1.png", "fist/ben_1.png", "two/ben_2.png")
+    folders = {"paths": [str(tmp_path / "own")], "test": ["ben"]}
+    metrics = run_gesture(tmp_path, {**GESTURE, "folders": folders}, monkeypatch)
+    assert (metrics["num_crops"], metrics["num_train_crops"]) == (14, 13)
+    per_source = metrics["per_source"]
+    assert isinstance(per_source, list)
+    assert [(row["source"], row["num_crops"]) for row in per_source] == [
+        ("ben", 2),
+        ("dataset", 12),
+    ]
+    hits = sum(row["accuracy"] * row["num_crops"] for row in per_source)
+    assert hits / 14 == pytest.approx(metrics["accuracy"], abs=1e-5)
+
+
+def test_a_source_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_kitti(tmp_path, num_frames=6)
+    write_crops(tmp_path / "own", "fist/anna_1.png")
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"gesture": {}}}))
+    folders = {"paths": [str(tmp_path / "own")], "test": ["carl"]}
+    section = {**GESTURE, "folders": folders}
+    assert run_stage("gesture", run, tmp_path, {"gesture": section}, monkeypatch) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == "error: gesture.folders names the source 'carl', known: anna"
+    assert not (tmp_path / "models" / "gesture").exists()
 
 
 def test_a_dataset_without_gestures_gets_a_model_trained_on_drawn_hands(
