@@ -135,7 +135,7 @@ class LossConfig:
 
     coverage: str = "balanced"
     coverage_target: str = "ellipse"
-    bbox: str = "normalized"
+    bbox: str = "normalized+giou"
     coverage_foreground_weight: float = 0.5
     coverage_weight: float = 1.0
     coverage_weight_target: float = 1.0

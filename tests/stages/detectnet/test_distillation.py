@@ -31,6 +31,8 @@ IMITATION = FitConfig(
     ema_decay=0.0,
     validate_every_epochs=0,
     augment=STILL,
+    # Boxes of untrained networks have no area, which GIoU is about.
+    loss=LossConfig(bbox="normalized"),
 )
 
 
@@ -115,7 +117,9 @@ def test_what_the_teacher_says_of_coverage_counts_whatever_the_truth_is(
 ) -> None:
     outputs = Outputs(cells(0.8, 0.1), torch.ones(1, 4, 1, 2))
     targets = Targets(cells(0.75, 0.0), torch.full((1, 4, 1, 2), 2.0), cells(0.75, 0.0))
-    terms = imitation_losses(outputs, targets, LossConfig(coverage_target=coverage_target))
+    terms = imitation_losses(
+        outputs, targets, LossConfig(coverage_target=coverage_target, bbox="normalized")
+    )
     # -(0.75 ln 0.8 + 0.25 ln 0.2) in the covered cell and -ln 0.9 in the empty one, half of each.
     # The IoU of the boxes, whose sides are 2 and 4 long, would be 0.25.
     assert terms.coverage.item() == pytest.approx(0.5 * 0.569717 + 0.5 * 0.105361, abs=1e-4)
@@ -139,7 +143,7 @@ def test_a_student_equal_to_its_teacher_has_no_box_loss_and_stays() -> None:
     config = dataclasses.replace(
         IMITATION,
         freeze_batch_norm=True,
-        loss=LossConfig(coverage_weight=0.0),
+        loss=LossConfig(coverage_weight=0.0, bbox="normalized"),
         optimizer=OptimizerConfig(name="adam"),
     )
     teacher = tiny_model()
@@ -159,7 +163,7 @@ def test_a_student_approaches_its_teacher() -> None:
     def errors(student: nn.Module) -> tuple[float, float]:
         with torch.no_grad():
             outputs = student.eval()(images)
-        terms = compute_losses(outputs, wanted, LossConfig())
+        terms = compute_losses(outputs, wanted, LossConfig(bbox="normalized"))
         return (outputs.coverage - wanted.coverage).abs().mean().item(), terms.bbox.item()
 
     student = new_student()
