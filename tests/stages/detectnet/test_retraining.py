@@ -43,7 +43,7 @@ def phases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return noted
 
 
-def run(**changes: object) -> retraining.Retrained:
+def run(teacher: DetectNet | None, **changes: object) -> retraining.Retrained:
     config = dataclasses.replace(RetrainConfig(float_fit=FLOAT_FIT), **changes)  # type: ignore[arg-type]
     return retrain_model(
         tiny_model(),
@@ -52,7 +52,7 @@ def run(**changes: object) -> retraining.Retrained:
         config,
         postprocess=POSTPROCESS,
         work_dir=None,
-        teacher=tiny_model(width=16),
+        teacher=teacher,
     )
 
 
@@ -77,7 +77,7 @@ def run(**changes: object) -> retraining.Retrained:
 def test_phases_follow_the_configuration(
     phases: list[str], changes: dict[str, object], expected: list[str]
 ) -> None:
-    run(**changes)
+    run(tiny_model(width=16), **changes)
     assert phases == expected
 
 
@@ -108,15 +108,6 @@ def test_a_teacher_that_does_not_fit_is_named(
     phases: list[str], shape: dict[str, Any] | None, message: str
 ) -> None:
     teacher = DetectNet(build_architecture(10, width=4, **shape)) if shape else None
-    config = RetrainConfig(float_fit=FLOAT_FIT, distill_weight=0.5)
     with pytest.raises(DetectNetError, match=message):
-        retrain_model(
-            tiny_model(),
-            SAMPLES,
-            None,
-            config,
-            postprocess=POSTPROCESS,
-            work_dir=None,
-            teacher=teacher,
-        )
+        run(teacher, distill_weight=0.5)
     assert phases == []

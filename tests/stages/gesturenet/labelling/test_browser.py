@@ -116,8 +116,10 @@ def test_all_correct_confirms_the_rest_of_a_group(out: Path, page: Browser) -> N
     page.click("h2 button")
     expected = {name(0): "ok", name(3): "fist", name(6): "fist", name(9): "fist"}
     soon(out, expected)
+    assert counts(page)[:3] == ["3", "0", "1"]
     page.press("u")
     soon(out, {name(0): "ok"})
+    assert counts(page)[:3] == ["0", "0", "1"]
 
 
 def test_the_filter_shows_what_is_left(out: Path, page: Browser) -> None:
