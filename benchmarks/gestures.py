@@ -51,7 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser("python -m benchmarks.gestures", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.gestures",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("overrides", nargs="*", metavar="gesture.key=value")
     parser.add_argument("--crops", type=Path, required=True, help="class folders")
     parser.add_argument("--ratio", type=float, default=1.4, help="side of a crop over its box's")
