@@ -103,11 +103,13 @@ def open_engine(
 
     runtime: "auto", "openvino" or "onnxruntime"; precision: "auto", "fp32", "int8" or "bf16";
     threads: by default as many as this process has processors.
-    Raises DeployError, one line, for an unreadable folder or file, a runtime that is not installed
-    and a precision that the folder or the runtime does not have; ValueError for unknown words.
+    Raises DeployError, one line, for an unreadable folder or file, an encrypted model, a runtime
+    that is not installed and a precision that the folder or the runtime does not have; ValueError
+    for unknown words.
     """
     folder = Path(model_dir)
     model = read_model_json(folder)
+    _check_readable(folder, model)
     plan = plan_engine(model, runtime=runtime, precision=precision, installed=installed_runtimes())
     threads = threads or available_cpus()
     network = _load(folder / plan.file, model, plan, threads)
@@ -182,6 +184,16 @@ def _auto_precision(model: ModelInfo, runtime: str) -> Tuple[str, str]:
     if "fp32" not in model.files:
         return "int8", "the folder has no FP32 file"
     return "fp32", "INT8 is slower than FP32 in ONNX Runtime for signed activations"
+
+
+def _check_readable(folder: Path, model: ModelInfo) -> None:
+    if model.is_encrypted:
+        guide = folder / model.files.get("convert", model.files["etlt"])
+        raise DeployError(
+            f"model {model.name} is encrypted ({model.files['etlt']}), {' and '.join(RUNTIMES)} "
+            f"cannot read it; {guide} has the converter's command for each JetPack; "
+            "hands without gestures: --no-gesture"
+        )
 
 
 def _check_precision(model: ModelInfo, runtime: str, precision: str) -> None:

@@ -5,6 +5,7 @@ one inference at batch 1; its difference the largest one of any output from ONNX
 a few of the frames, which is the reference because it computes the exported file as it stands.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from deploy.evaluation import evaluate_model
 from deploy.frames import Frame, read_image
 from stages._device_config import DeviceConfig
 
+LOGGER = logging.getLogger(__name__)
 REFERENCE = ("onnxruntime", "fp32")
 COMPARED_FRAMES = 8
 # Latencies nearer than this are equal: the earlier entry of the configuration wins, so that noise
@@ -35,7 +37,7 @@ class Measured:
 
     max_difference: from the reference, coverage in [0, 1] and bbox in units of the grid's scale.
     gesture_agreement: share of hands on which the classifier names the same class as in the
-    reference. gesture is None when the classifier has no file of this precision.
+    reference. gesture is None when the classifier has no file of this precision, or is encrypted.
     """
 
     runtime: str
@@ -120,10 +122,16 @@ def measure_all(
 
 
 def run_reference(trial: Trial) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
-    """Return the reference's detector outputs and gesture classes (N,)."""
+    """Return the reference's detector outputs and gesture classes (N,).
+
+    An encrypted gesture model has no classes here: N is 0 and only the detector is measured.
+    """
     runtime, precision = REFERENCE
     with open_engine(trial.detector, runtime=runtime, precision=precision) as engine:
         outputs = engine.infer(trial.detector_batch)
+    if read_model_json(trial.gesture).is_encrypted:
+        LOGGER.info("engines: the gesture model is encrypted, only the detector is measured")
+        return outputs, np.zeros(0, np.int64)
     with open_engine(trial.gesture, runtime=runtime, precision=precision) as engine:
         return outputs, _classes(engine, trial.gesture_batch)
 

@@ -126,7 +126,14 @@ def video_table(measured: Metrics) -> str:
 
 
 def gesture_table(gesture: Metrics) -> str:
-    """Return accuracy per gesture class and overall."""
+    """Return accuracy per gesture class and overall, or why nothing could be measured."""
+    if gesture.get("encrypted"):
+        return (
+            f"NVIDIA's GestureNet ({gesture.get('gesturenet')}) is encrypted and has to be "
+            "converted on the device; nothing was measured, and the bundle ran without gestures. "
+            "Commands, and the JetPacks on which it can and cannot run: "
+            "[gesture/convert.md](gesture/convert.md)."
+        )
     rows = [
         (row["gesture"], row.get("precision"), row.get("recall"), row.get("num_crops"))
         for row in gesture.get("per_class", [])

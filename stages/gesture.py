@@ -1,10 +1,13 @@
-"""Stage `gesture`: the gesture classifier, trained on the hands whose gesture the dataset labels.
+"""Stage `gesture`: the gesture classifier, trained on the hands whose gesture the dataset labels,
+or NVIDIA's GestureNet.
 
 Run: dvc repro gesture, or python -m stages.gesture gesture.epochs=2 --out DIR (about 40 s on 2
 CPU cores). A killed run goes on after its last whole epoch. A dataset without gesture labels
 (EgoHands) gets a classifier that is trained on drawn hands; crops of one's own (gesture.folders)
 are added to either, and measured by source. Writes models/gesture, the folder
 results/gesture and results/gesture.json, whose figures are of the exported files in ONNX Runtime.
+With gesture=gesturenet nothing is trained or measured: models/gesture holds the encrypted file and
+how to convert it on the device.
 """
 
 import csv
@@ -21,6 +24,7 @@ from stages._stage import Stage, Summary, main
 from stages.datasets.index import read_gestures, read_stems
 from stages.gesturenet.calibration import calibrate_temperature
 from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
+from stages.gesturenet.converting import GUIDE, support_lines
 from stages.gesturenet.crop_folders import load_crop_folders, source_of, split_sources
 from stages.gesturenet.crops import Crops, check_classes, concatenate_crops, load_labelled_crops
 from stages.gesturenet.fallback import LabelledFrames, draw_frames
@@ -28,6 +32,7 @@ from stages.gesturenet.feed import crops_to_tensor, plain_crops
 from stages.gesturenet.figures import save_confusion, save_samples
 from stages.gesturenet.metrics import accuracy, confusion_matrix, summarise
 from stages.gesturenet.model import count_macs, count_parameters
+from stages.gesturenet.ngc import bring_etlt, write_folder
 from stages.gesturenet.onnx_export import FILES, export_model, run_onnx
 from stages.gesturenet.training import Row, fit
 
@@ -36,13 +41,41 @@ KITTI = Path("data/kitti")
 SPLIT = Path("data/split")
 MODEL = Path("models/gesture")
 RESULTS = Path("results/gesture")
+DOWNLOADS = Path(".work/downloads")
 DATASET = "dataset"
 
 
 def run(stage: Stage) -> Summary:
-    """Train, calibrate, export and measure the classifier."""
-    stage.need("matplotlib", "onnx", "onnxruntime")
+    """Make the classifier that gesture.model names."""
     config = stage.section(GestureConfig)
+    if config.model == "gesturenet":
+        return take_gesturenet(stage, config)
+    return train_open(stage, config)
+
+
+def take_gesturenet(stage: Stage, config: GestureConfig) -> Summary:
+    """Write the encrypted file, its model.json and how to convert it; say where it can run."""
+    etlt = bring_etlt(config, root=Path.cwd(), downloads=DOWNLOADS)
+    with stage.writing(MODEL) as folder:
+        info = write_folder(folder, etlt, config)
+        guide = (folder / GUIDE).read_text()
+    with stage.writing(RESULTS) as folder:
+        (folder / GUIDE).write_text(guide)
+    stage.write_metrics(
+        {"encrypted": True, "sha256": info.sha256[info.files["etlt"]], **info.versions}
+    )
+    for line in support_lines():
+        LOGGER.info("gesture: %s", line)
+    counts: dict[str, float | str] = {
+        info.versions["gesturenet"]: "GestureNet",
+        "MB": len(etlt) / 1e6,
+    }
+    return Summary(counts, stage.out(MODEL))
+
+
+def train_open(stage: Stage, config: GestureConfig) -> Summary:
+    """Train, calibrate, export and measure the open classifier."""
+    stage.need("matplotlib", "onnx", "onnxruntime")
     rule = RoiRule(**dataclasses.asdict(config.roi))
     frames, trained_on = _labelled_frames(stage, config)
     crops = add_folders(load_sides(frames, config, rule), config, rule)

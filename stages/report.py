@@ -35,7 +35,12 @@ def run(stage: Stage) -> Summary:
     """Run the bundle, write results/report.md and complete the parent run."""
     results = read_results(RESULTS)
     with stage.writing("results/report") as folder:
-        events = run_bundle(stage.dep(BUNDLE), test_video(stage), folder)
+        events = run_bundle(
+            stage.dep(BUNDLE),
+            test_video(stage),
+            folder,
+            gestures=not results.get("gesture", {}).get("encrypted", False),
+        )
     pictures = {
         Path(name).stem.replace("_", " "): name for name in FIGURES if (RESULTS / name).is_file()
     }
@@ -69,9 +74,12 @@ def test_video(stage: Stage) -> Path:
     return raw / "images"
 
 
-def run_bundle(bundle: Path, frames: Path, folder: Path) -> list[dict[str, Any]]:
+def run_bundle(
+    bundle: Path, frames: Path, folder: Path, *, gestures: bool
+) -> list[dict[str, Any]]:
     """Unpack the bundle elsewhere, run it on the frames, keep video and events; return the events.
 
+    gestures: False where the gesture model has no file that runs here; there are no events then.
     Raises UserError with the runtime's own last line when it fails.
     """
     with tempfile.TemporaryDirectory() as elsewhere:
@@ -79,7 +87,7 @@ def run_bundle(bundle: Path, frames: Path, folder: Path) -> list[dict[str, Any]]
             archive.extractall(elsewhere, filter="data")
         root = next(Path(elsewhere).iterdir())
         command = [sys.executable, "-m", "deploy.run", "--source", str(frames.resolve())]
-        command += ["--fps", DEMO_FPS]
+        command += ["--fps", DEMO_FPS, *([] if gestures else ["--no-gesture"])]
         command += [
             "--sink",
             str((folder / "demo.mp4").resolve()),

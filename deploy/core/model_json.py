@@ -28,8 +28,9 @@ class ModelInfo(NamedTuple):
     """The content of a model.json.
 
     kind: "detector" (has grid and postprocess) or "classifier" (has roi). files: name inside the
-    folder by role, torch | fp32 | qdq | calibration. sha256: by file name. input_shape: channels,
-    height, width; outputs: shape by tensor name; both without the batch axis.
+    folder by role, torch | fp32 | qdq | calibration | etlt | convert. sha256: by file name.
+    input_shape: channels, height, width; outputs: shape by tensor name; both without the batch
+    axis.
     """
 
     kind: str
@@ -50,6 +51,11 @@ class ModelInfo(NamedTuple):
     def input_wh(self) -> Tuple[int, int]:
         """Width and height of the network input."""
         return self.input_shape[2], self.input_shape[1]
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether NVIDIA's converter has to make an engine first, because no file is ONNX."""
+        return "etlt" in self.files and not {"fp32", "qdq"} & set(self.files)
 
     @property
     def map_names(self) -> Tuple[str, str]:

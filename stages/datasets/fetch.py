@@ -35,6 +35,7 @@ class RetryPolicy(NamedTuple):
 
 
 PATIENT = RetryPolicy()
+OTHER_WAY = "set dataset.path to the zip or its folder"
 BROKEN_ERRORS = (
     requests.ConnectionError,
     requests.Timeout,
@@ -65,13 +66,15 @@ def fetch(
     sha256: str | None = None,
     expected_start: bytes = b"",
     retry: RetryPolicy = PATIENT,
+    other_way: str = OTHER_WAY,
 ) -> str:
     """Download to `target` and return the SHA-256 of the file.
 
     urls are tried in order. sha256: checked when given. expected_start: the first bytes of the
     file, so that an error page served with status 200 is refused at once. A `target` that is
-    already there is taken as it is if its checksum agrees (or none is given). Raises DatasetError
-    with every address and its reason when none delivers.
+    already there is taken as it is if its checksum agrees (or none is given). other_way: what to
+    do with a file from elsewhere. Raises DatasetError with every address and its reason when none
+    delivers.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_file():
@@ -95,7 +98,7 @@ def fetch(
         return digest
     raise DatasetError(
         f"{target.name} could not be downloaded from any of {len(urls)} addresses: "
-        f"{'; '.join(reasons)}; get it another way and set dataset.path to the zip or its folder"
+        f"{'; '.join(reasons)}; get it another way and {other_way}"
     )
 
 
@@ -213,6 +216,8 @@ def _raise_for_status(response: requests.Response) -> None:
     message = f"HTTP {response.status_code} {response.reason}"
     if response.status_code in (408, 425, 429) or response.status_code >= 500:
         raise _BrokenError(message)
+    if response.status_code in (401, 403):
+        message += ": needs a login or a licence there, and none is sent"
     raise _GiveUpError(message)
 
 

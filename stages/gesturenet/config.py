@@ -3,7 +3,9 @@
 The defaults are conf/gesture/open.yaml. Field names of `roi` are those of deploy.core.roi.RoiRule.
 """
 
+import re
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from stages.datasets.render.config import RenderConfig
 from stages.learning.checks import PRECISIONS, require_choice, require_range
@@ -13,8 +15,14 @@ from stages.learning.checks import PRECISIONS, require_choice, require_range
 GESTURES = ("thumbs_up", "fist", "stop", "ok", "two", "random")
 INPUT_WH = (160, 160)
 
-MODELS = ("open",)
-ROI_MODES = ("ratio", "pixels")
+MODELS = ("open", "gesturenet")
+# NGC's names of GestureNet's versions: the demo's, and the last one.
+VERSIONS = ("deployable_v1.0", "deployable_v2.0.2")
+# The two configurations that NVIDIA published; stages/gesturenet/published.py has their content.
+PREPROCESSES = ("auto", "triton", "deepstream")
+PUBLISHED_ROI = "published"
+ROI_MODES = ("ratio", "pixels", PUBLISHED_ROI)
+SHA256 = re.compile(r"[0-9a-f]{64}")
 ROI_BORDERS = ("pad", "clip", "shift")
 
 
@@ -22,8 +30,9 @@ ROI_BORDERS = ("pad", "clip", "shift")
 class RoiConfig:
     """How a tight hand box becomes the classifier's region (deploy.core.roi.RoiRule).
 
-    mode: "ratio" of the box or a margin in "pixels" of the frame. square: the longer side for
-    both. border: what happens at the frame's border.
+    mode: "ratio" of the box or a margin in "pixels" of the frame; with gesture.model=gesturenet
+    also "published", the rule of gesture.preprocess, for which the other keys do not count.
+    square: the longer side for both. border: what happens at the frame's border.
     """
 
     mode: str = "ratio"
@@ -105,18 +114,28 @@ class FolderConfig:
 class GestureConfig:
     """The `gesture` section.
 
-    model: "open" trains the classifier of stages/gesturenet/model.py. width: channels after its
-    stem. epochs: passes over as many crops as there are, classes in equal shares. resolutions:
-    side in pixels of the training crops, each for an equal share of the epochs, the last one the
-    network's own. ema_decay: decay per step of the averaged weights. num_calibration: crops from
-    which the INT8 ranges come. context_ratio, context_px: how much of the frame around the box a
-    training crop keeps for disturbed boxes and rotation, and its side in memory. fallback: what is
-    drawn for training where the dataset labels no gestures. folders: crops of one's own. seed
-    decides everything random. accelerator, precision: Lightning Fabric's words; "auto" decides by
-    the machine.
+    model: "open" trains the classifier of stages/gesturenet/model.py; "gesturenet" takes NVIDIA's
+    encrypted GestureNet, for which only the keys up to sha256 and `roi` count. version: its name
+    in NGC. preprocess: the published configuration that it is fed by; "auto" is that version's
+    own. path: a local .etlt, or a zip that holds one, instead of a download. urls: the same from
+    elsewhere, in order; none = NGC. sha256: of the .etlt; null = not checked, but logged.
+
+    width: channels after the open model's stem. epochs: passes over as many crops as there are,
+    classes in equal shares. resolutions: side in pixels of the training crops, each for an equal
+    share of the epochs, the last one the network's own. ema_decay: decay per step of the averaged
+    weights. num_calibration: crops from which the INT8 ranges come. context_ratio, context_px: how
+    much of the frame around the box a training crop keeps for disturbed boxes and rotation, and
+    its side in memory. fallback: what is drawn for training where the dataset labels no gestures.
+    folders: crops of one's own. seed decides everything random. accelerator, precision: Lightning
+    Fabric's words; "auto" decides by the machine.
     """
 
     model: str = "open"
+    version: str | None = None
+    preprocess: str = "auto"
+    path: str | None = None
+    urls: list[str] = field(default_factory=list)
+    sha256: str | None = None
     width: int = 16
     epochs: int = 24
     batch_size: int = 32
@@ -139,6 +158,10 @@ class GestureConfig:
 
     def __post_init__(self) -> None:
         require_choice("gesture.model", self.model, MODELS)
+        if self.model == "gesturenet":
+            self._check_gesturenet()
+        else:
+            self._check_open()
         require_choice("gesture.precision", self.precision, PRECISIONS)
         require_range("gesture.width", self.width, 4, 64)
         require_range("gesture.epochs", self.epochs, 1, 100_000)
@@ -155,4 +178,37 @@ class GestureConfig:
             raise ValueError(
                 f"gesture.resolutions is {list(self.resolutions)}; expected multiples of 32 in "
                 "pixels, e.g. [96, 160]"
+            )
+
+    def _check_gesturenet(self) -> None:
+        require_choice("gesture.version", self.version, VERSIONS)
+        require_choice("gesture.preprocess", self.preprocess, PREPROCESSES)
+        if self.path is not None and self.urls:
+            raise ValueError(
+                f"gesture.path is {self.path!r} and gesture.urls has {len(self.urls)}; "
+                "expected one of them"
+            )
+        for url in self.urls:
+            if "@" in urlsplit(url).netloc:
+                raise ValueError(
+                    "gesture.urls has an address with a login in it, which resolved.yaml and the "
+                    "log would show; download the file and set gesture.path"
+                )
+        if self.sha256 is not None and not SHA256.fullmatch(self.sha256):
+            raise ValueError(
+                f"gesture.sha256 is {self.sha256!r}; expected 64 lower-case hexadecimal digits "
+                "or null"
+            )
+
+    def _check_open(self) -> None:
+        for name in ("version", "path", "urls", "sha256"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"gesture.{name} is set, but gesture.model=open trains its own model; choose "
+                    "gesture=gesturenet, or leave it out"
+                )
+        if self.preprocess != "auto" or self.roi.mode == PUBLISHED_ROI:
+            raise ValueError(
+                f"gesture.preprocess is {self.preprocess!r} and gesture.roi.mode "
+                f"{self.roi.mode!r}; gesture.model=open knows auto, and ratio or pixels"
             )

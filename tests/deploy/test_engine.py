@@ -161,6 +161,17 @@ def test_folder_without_model_json_is_one_line(tmp_path):
         pass
 
 
+def test_an_encrypted_model_names_the_place_of_the_converters_command(tmp_path):
+    tiny_models.write_encrypted(tmp_path)
+    with pytest.raises(DeployError) as caught, open_engine(tmp_path):
+        pass
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "model gesturenet is encrypted (gesturenet.etlt)" in message
+    assert str(tmp_path / "convert.md") in message
+    assert "--no-gesture" in message
+
+
 def test_auto_takes_what_is_importable(detector_dir, monkeypatch, caplog):
     pytest.importorskip("onnxruntime")
     found = importlib.util.find_spec

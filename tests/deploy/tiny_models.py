@@ -62,6 +62,18 @@ def classifier_info(**changes):
     return info._replace(**changes)
 
 
+def write_encrypted(folder):
+    """Write a folder as NVIDIA's GestureNet makes it; its bytes are made up."""
+    folder = Path(str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "gesturenet.etlt").write_bytes(b"\0\0\0\0made up for tests, not NVIDIA's")
+    (folder / "convert.md").write_text("made up\n", encoding="utf-8")
+    files = {"etlt": "gesturenet.etlt", "convert": "convert.md"}
+    info = classifier_info(name="gesturenet", files=files)
+    write_model_json(folder, add_sha256(folder, info))
+    return folder
+
+
 def detect(batch):
     """What detector.onnx computes."""
     num, _, height, width = batch.shape

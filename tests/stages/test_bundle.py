@@ -2,19 +2,21 @@
 
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from deploy.core.errors import DeployError
+from deploy.core.errors import DeployError, UserError
 from deploy.machine import describe_machine, fingerprint
 from deploy.manifest import check_manifest
 from stages._bundle import collect_files
 from stages.bundle import run
-from tests.deploy.clips import count_frames, write_clip
+from stages.report import run_bundle
+from tests.deploy.clips import count_frames, write_clip, write_folder
 from tests.deploy.isolated import run_isolated
-from tests.deploy.tiny_models import write_classifier, write_detector
+from tests.deploy.tiny_models import write_classifier, write_detector, write_encrypted
 from tests.stages.stage_runs import run_stage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -129,6 +131,34 @@ def test_unpacked_bundle_runs_with_onnxruntime_alone_and_says_why_fp32(
         ("hold", "fist"),
         ("lost", None),
     ]
+
+
+def test_encrypted_gesture_model_is_packed_and_the_bundle_runs_without_gestures(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(root / "models" / "gesture")
+    write_encrypted(root / "models" / "gesture")
+    clip = write_clip(tmp_path / "clip.mp4", CLIP, fps=10)
+    archive = build(root, monkeypatch)
+    with tarfile.open(archive) as opened:
+        names = set(opened.getnames())
+        opened.extractall(tmp_path / "device", filter="data")
+    inside = {f"hand-gestures/models/gesture/{name}" for name in ("gesturenet.etlt", "convert.md")}
+    assert inside <= names
+    unpacked = tmp_path / "device" / "hand-gestures"
+    packages = ("numpy", "cv2", "onnxruntime")
+    done = run_isolated(unpacked, "deploy.run", "--source", clip, packages=packages, cwd=tmp_path)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: model gesturenet is encrypted")
+    assert str(unpacked / "models" / "gesture" / "convert.md") in last
+    frames = write_folder(tmp_path / "frames", CLIP)
+    folder = tmp_path / "report"
+    folder.mkdir()
+    assert run_bundle(archive, Path(frames), folder, gestures=False) == []
+    assert count_frames(folder / "demo.mp4")[0] == len(CLIP)
+    with pytest.raises(UserError, match="model gesturenet is encrypted"):
+        run_bundle(archive, Path(frames), folder, gestures=True)
 
 
 def test_measured_choice_is_taken_on_this_machine(unpacked: Path, tmp_path: Path) -> None:

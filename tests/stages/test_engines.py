@@ -1,6 +1,7 @@
 """The choice by table, and the stage on the tiny models with the runtimes that are installed."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,7 +17,12 @@ from stages._device_config import DeviceConfig
 from stages._engines import Measured, candidates, choice_document, choose
 from stages.engines import run
 from tests.deploy.kitti_folder import FRAMES, write_kitti_folder
-from tests.deploy.tiny_models import detector_info, write_classifier, write_detector
+from tests.deploy.tiny_models import (
+    detector_info,
+    write_classifier,
+    write_detector,
+    write_encrypted,
+)
 from tests.stages.stage_runs import run_stage
 
 CONFIG = DeviceConfig(eval_images=4, warmup=1, repeats=3)
@@ -145,6 +151,20 @@ def test_stage_measures_every_engine_and_its_choice_is_taken(
     chosen = choose_engine(detector, runtime="auto", precision="auto", root=root)
     expected = PlannedChoice(written["choice"]["runtime"], written["choice"]["precision"])
     assert chosen == expected
+
+
+def test_beside_an_encrypted_gesture_model_the_detector_is_measured_all_the_same(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(root / "models" / "gesture")
+    write_encrypted(root / "models" / "gesture")
+    caplog.set_level("INFO")
+    assert run_stage("engines", run, root, {"device": asdict(CONFIG)}, monkeypatch) == 0
+    metrics = json.loads((root / "results" / "engines.json").read_text())
+    assert len(metrics) == 4
+    assert {figures["ap50"] for figures in metrics.values()} == {1.0}
+    assert not [name for name in metrics if "gesture_agreement" in metrics[name]]
+    assert "the gesture model is encrypted, only the detector is measured" in caplog.text
 
 
 def test_metrics_are_equal_from_run_to_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

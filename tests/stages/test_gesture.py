@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 from deploy.core.model_json import check_sha256, read_model_json
 from stages.datasets.render.config import RenderConfig
 from stages.gesture import run
+from tests.stages.datasets.file_server import serving
 from tests.stages.gesturenet.samples import write_kitti
 from tests.stages.stage_runs import run_stage
 
@@ -126,3 +128,60 @@ def test_a_row_without_its_hand_is_one_line_and_leaves_nothing(
     assert error.startswith("error: ")
     assert "has 0 lines, but gestures.csv names row 5" in error
     assert not (tmp_path / "models").exists()
+
+
+ETLT = b"\0\0\0\0made up for tests, not NVIDIA's"
+
+
+def gesturenet(**changes: object) -> dict[str, object]:
+    return {
+        "model": "gesturenet",
+        "version": "deployable_v2.0.2",
+        "roi": {"mode": "published"},
+        **changes,
+    }
+
+
+def test_gesturenet_is_brought_encrypted_and_says_where_it_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    with serving() as server:
+        server.body = ETLT
+        metrics = run_gesture(tmp_path, gesturenet(urls=[server.url("/model.etlt")]), monkeypatch)
+    assert metrics == {
+        "encrypted": True,
+        "gesturenet": "deployable_v2.0.2",
+        "preprocess": "deepstream",
+        "sha256": hashlib.sha256(ETLT).hexdigest(),
+    }
+    folder = tmp_path / "models" / "gesture"
+    check_sha256(folder, read_model_json(folder))
+    assert (folder / "gesturenet.etlt").read_bytes() == ETLT
+    assert not list(folder.glob("*.onnx"))
+    guide = (folder / "convert.md").read_text()
+    assert (tmp_path / "results" / "gesture" / "convert.md").read_text() == guide
+    can, cannot = caplog.messages[-2:]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert can.startswith("gesture: can be converted, on the device, on JetPack 4.4, 4.5 with tlt")
+    assert cannot.startswith("gesture: cannot be converted on JetPack 6.0, 6.1, 6.2, 7.0")
+    assert last.startswith("gesture: GestureNet deployable_v2.0.2, ")
+
+
+def test_gesturenet_that_does_not_come_leaves_earlier_results_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.etlt").write_bytes(ETLT)
+    run_gesture(tmp_path, gesturenet(path="model.etlt"), monkeypatch)
+    before = (tmp_path / "models" / "gesture" / "model.json").read_bytes()
+    (tmp_path / "other.etlt").write_bytes(b"<html>no model</html>")
+    sections = {"gesture": gesturenet(path="other.etlt")}
+    assert run_stage("gesture", run, tmp_path, sections, monkeypatch) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "other.etlt is no .etlt file" in error
+    assert (tmp_path / "models" / "gesture" / "model.json").read_bytes() == before
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["gesture"]

@@ -47,6 +47,14 @@ def test_report_shows_each_step_and_survives_missing_results():
     assert "![curve](evaluate/curve.png)" in text
 
 
+def test_an_encrypted_gesture_model_has_no_figures_but_a_place_to_go_on():
+    gesture = {"encrypted": True, "gesturenet": "deployable_v2.0.2"}
+    text = render_report({"gesture": gesture}, events=[], pictures={})
+    assert "GestureNet (deployable_v2.0.2) is encrypted and has to be converted on the" in text
+    assert "(gesture/convert.md)" in text
+    assert "Accuracy" not in text
+
+
 def test_pruning_table_has_size_work_and_time_before_and_after():
     results = {
         "prune": {"params_before": 2000, "params_after": 500, "macs_before": 8, "macs_after": 6},

@@ -12,6 +12,7 @@ from deploy.core.model_json import (
     add_sha256,
     check_sha256,
     load_schema,
+    parse_model_json,
     read_model_json,
     to_document,
     write_model_json,
@@ -120,6 +121,22 @@ def test_a_wrong_document_is_named_in_one_line(tmp_path, edit, message):
     assert message in str(caught.value)
     assert str(tmp_path / "model.json") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("roles", "is_encrypted"),
+    [
+        (("fp32",), False),
+        (("torch",), False),
+        (("etlt", "convert"), True),
+        (("etlt", "convert", "fp32"), False),
+        (("etlt", "qdq"), False),
+    ],
+)
+def test_a_model_is_encrypted_where_the_converter_is_the_only_way(roles, is_encrypted):
+    info = CLASSIFIER._replace(files={role: role + ".bin" for role in roles})
+    assert info.is_encrypted is is_encrypted
+    assert parse_model_json(to_document(info), source="x").is_encrypted is is_encrypted
 
 
 def test_missing_and_unreadable_files_are_named(tmp_path):

@@ -1,83 +1,20 @@
 import hashlib
-import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from stages.datasets.errors import DatasetError
 from stages.datasets.fetch import RetryPolicy, fetch
+from tests.stages.datasets.file_server import BODY, QUICK, Server, serving
 
-BODY = b"PK\x03\x04" + bytes(range(256)) * 4000  # about 1 MB, several chunks
 DIGEST = hashlib.sha256(BODY).hexdigest()
-QUICK = RetryPolicy(attempts=3, first_pause_s=0.001)
-
-
-class Server(ThreadingHTTPServer):
-    """A file server whose manners the tests set; `log` has (path, Range) of each request."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.body = BODY
-        self.etag = '"one"'
-        self.ranges = True
-        self.cut_after: list[int] = []  # bytes to send before each of the next connections breaks
-        self.log: list[tuple[str, str | None]] = []
-
-    def url(self, path: str = "/data.zip") -> str:
-        return f"http://127.0.0.1:{self.server_port}{path}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        server, wanted = self.server, self.headers.get("Range")
-        server.log.append((self.path, wanted))
-        if self.path == "/missing.zip":
-            self.send_error(404)
-            return
-        body = b"<html>moved</html>" if self.path == "/page.zip" else server.body
-        start = self._start(wanted, len(body))
-        if start is not None and start >= len(body):
-            self.send_error(416)
-            return
-        self._send(body, start)
-
-    def _start(self, wanted: str | None, length: int) -> int | None:
-        match = re.fullmatch(r"bytes=(\d+)-", wanted or "")
-        same = self.headers.get("If-Range", self.server.etag) == self.server.etag
-        return int(match[1]) if match and self.server.ranges and same else None
-
-    def _send(self, body: bytes, start: int | None) -> None:
-        self.send_response(200 if start is None else 206)
-        rest = body[start or 0 :]
-        if start is not None:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(rest)))
-        if self.server.etag:
-            self.send_header("ETag", self.server.etag)
-        self.send_header("Content-Type", "text/html" if body[:1] == b"<" else "application/zip")
-        self.end_headers()
-        cut = self.server.cut_after.pop(0) if self.server.cut_after else len(rest)
-        self.wfile.write(rest[:cut])
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def ranges(server: Server) -> list[str | None]:
@@ -190,3 +127,12 @@ def test_a_file_that_is_there_counts_if_its_checksum_agrees(
     target.write_bytes(b"PK another")
     fetch([server.url()], target, sha256=sha256)
     assert len(server.log) == requests
+
+
+@pytest.mark.parametrize(("name", "status"), [("login", 401), ("forbidden", 403)])
+def test_a_refusal_says_what_is_needed_and_what_else_to_do(
+    server: Server, tmp_path: Path, name: str, status: int
+) -> None:
+    with pytest.raises(DatasetError, match=f"HTTP {status} .*: needs a login .*and ask Anna$"):
+        fetch([server.url(f"/{name}.zip")], tmp_path / "data.zip", other_way="ask Anna")
+    assert list(tmp_path.iterdir()) == []
