@@ -25,8 +25,8 @@ from stages.detectnet.config import FitConfig
 from stages.detectnet.data import Samples
 from stages.detectnet.distillation import Teacher, ask_teacher, frozen_copy, imitation_losses
 from stages.detectnet.ema import WeightAverage
-from stages.detectnet.errors import DetectNetError
 from stages.detectnet.feed import Feed, Shard, count_steps, epoch_order, seeded
+from stages.detectnet.finite import check_finite
 from stages.detectnet.fit_state import (
     FitState,
     HistoryRow,
@@ -64,7 +64,6 @@ LOGGER = logging.getLogger(__name__)
 Log = Callable[[Mapping[str, float], int], None]
 # How often the losses are looked at; each look waits for the GPU.
 CHECK_STEPS = 50
-NAMED_FRAMES = 4
 
 
 class FitResult(NamedTuple):
@@ -257,7 +256,13 @@ def _run_steps(run: _Run, state: FitState) -> EpochSums:
         learning_rate = _set_rate(state, config, step=step, total=config.epochs * len(order))
         losses[index] = _train_step(run, state, indices, generator)
         if (index + 1) % CHECK_STEPS == 0 or index + 1 == len(order):
-            _check_finite(run, losses, order, epoch=state.epoch)
+            check_finite(
+                losses,
+                order,
+                run.stems,
+                epoch=state.epoch,
+                learning_rate=config.learning_rate,
+            )
     total = fabric.all_reduce(losses.sum(dim=0), reduce_op="sum")
     assert isinstance(total, torch.Tensor)
     loss, coverage, bbox = total.tolist()
@@ -323,25 +328,6 @@ def _try_step(run: _Run, state: FitState, batch_size: int) -> None:
     alone = run._replace(network=Alone(run.fabric, state.model))
     indices = torch.arange(batch_size) % len(run.stems)
     _train_step(alone, state, indices, seeded(run.config.seed))
-
-
-def _check_finite(run: _Run, losses: torch.Tensor, order: torch.Tensor, *, epoch: int) -> None:
-    """Raise DetectNetError for the first step of losses (steps, 3) that is no finite number.
-
-    The checkpoint of the last whole epoch stays: it is written after this.
-    """
-    wrong = (~losses.isfinite().all(dim=1)).nonzero().flatten().tolist()
-    if not wrong:
-        return
-    frames = [run.stems[index] for index in order[wrong[0]].tolist()]
-    more = f" and {len(frames) - NAMED_FRAMES} more" if len(frames) > NAMED_FRAMES else ""
-    kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "no epoch was finished"
-    raise DetectNetError(
-        f"the loss became {losses[wrong[0], 0].item()} at step {wrong[0] + 1} of epoch "
-        f"{epoch + 1}, with the frames {', '.join(frames[:NAMED_FRAMES])}{more}; {kept}; look at "
-        f"those frames, lower learning_rate (now {run.config.learning_rate:g}) or set precision: "
-        "32-true"
-    )
 
 
 def _validate(
