@@ -1,10 +1,11 @@
 """Is pruning worth it: a pruned network against one of its shape that was trained from scratch.
 
 Run: python -m benchmarks.pruning --own DIR --extra DIR --flops 0.18 --out FILE (a GPU; the recipe
-is the base of benchmarks/real.yaml). Each video of --own is held out once, for every seed. Both
-networks see as many pictures: the pruned one --epochs at full width and --retrain-epochs after
-pruning, with and without imitating the unpruned network, the other one all of them in its final
-shape. FILE gets four JSON objects a run; --table prints the means as benchmarks.ablation does.
+is the base of benchmarks/real.yaml). Each video of --own is held out once, for every seed; with
+--val DIR nothing is held out and that folder validated on. Both networks see as many pictures: the
+pruned one --epochs at full width and --retrain-epochs after pruning, with and without imitating
+the unpruned network, the other one all of them in its final shape. FILE gets four JSON objects a
+run; --table prints the means as benchmarks.ablation does.
 """
 
 import argparse
@@ -46,7 +47,8 @@ def main() -> int:
         return 0
     base = {**yaml.safe_load(args.variants.read_text())["base"], "train.epochs": args.epochs}
     plan = {"base": base, "variants": {"": None}}
-    folders = {"own": str(args.own), "extra": str(args.extra) if args.extra else None}
+    given = {"own": args.own, "extra": args.extra, "val": args.val}
+    folders = {name: str(path) if path else None for name, path in given.items()}
     with prepared_jobs(plan, folders, seeds=args.seeds, videos=args.videos) as jobs:
         done = {(row["video"], row["seed"]) for row in read_rows(args.out)}
         for job in tqdm([job for job in jobs if (job.video, job.seed) not in done], unit="run"):
@@ -61,6 +63,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--own", type=Path, help="KITTI folder whose videos are held out in turn")
     parser.add_argument("--extra", type=Path, help="KITTI folder that is always trained on")
+    parser.add_argument(
+        "--val", type=Path, help="KITTI folder to validate on; nothing is held out"
+    )
     parser.add_argument(
         "--variants", type=Path, default=Path(__file__).with_name("real.yaml"), help="its base"
     )

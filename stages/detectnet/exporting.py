@@ -59,6 +59,6 @@ def export_detector(folder: Path, checkpoint: Checkpoint, config: ExportConfig) 
     check_difference(fp32.coverage, folder / FILES["fp32"], tolerance=config.tolerance_float)
     qdq = measure_difference(rounded, folder / FILES["qdq"], num_images=config.check_images)
     effect = rounding_effect(model, rounded, num_images=config.check_images)
-    tolerance = config.tolerance_qdq * effect
+    tolerance = max(config.tolerance_float, config.tolerance_qdq * effect)
     check_difference(qdq.coverage_mean, folder / FILES["qdq"], tolerance=tolerance)
     return Exported(fp32, qdq, len(by_tensor))

@@ -14,7 +14,7 @@ from stages.detectnet.folding import fold_batch_norm
 from stages.detectnet.model import replace_activation
 from stages.detectnet.onnx_export import make_images, measure_difference
 from stages.detectnet.rounding import round_model
-from tests.stages.detectnet.tiny import INPUT_WH, known_ranges, tiny_model
+from tests.stages.detectnet.tiny import INPUT_WH, known_ranges, tiny_model, write_another_network
 
 IMAGES = torch.from_numpy(make_images(8, input_wh=INPUT_WH))
 
@@ -227,9 +227,19 @@ def test_equal_networks_give_equal_bytes_without_traces(tmp_path):
         assert b".py" not in content
 
 
-def test_wrong_results_are_refused(tmp_path):
-    with pytest.raises(DetectNetError, match=r"detector_qdq.onnx differs from PyTorch by"):
-        export_detector(tmp_path, make_checkpoint(), ExportConfig(tolerance_qdq=0.0))
+@pytest.mark.parametrize(("opset", "file"), [(11, "detector.onnx"), (13, "detector_qdq.onnx")])
+def test_wrong_results_are_refused(tmp_path, monkeypatch, opset, file):
+    write_another_network(monkeypatch, opset=opset)
+    with pytest.raises(DetectNetError, match=f"{file} differs from PyTorch by"):
+        export_detector(tmp_path, make_checkpoint(), ExportConfig())
+
+
+def test_a_network_that_sees_nothing_in_generated_pictures_passes(tmp_path):
+    checkpoint = make_checkpoint()
+    with torch.no_grad():
+        checkpoint.model.output_cov.bias.sub_(14.0)
+    exported = export_detector(tmp_path, checkpoint, ExportConfig(tolerance_qdq=0.0))
+    assert 0.0 < exported.qdq.coverage_mean < 1.0e-5
 
 
 def test_a_float_network_is_refused(tmp_path):

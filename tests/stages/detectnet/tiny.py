@@ -1,9 +1,13 @@
 """Small networks with lively statistics, for the tests of compression and export."""
 
+import copy
+
+import pytest
 import torch
 from torch import nn
 
 from deploy.core.cluster import Postprocess
+from stages.detectnet import exporting
 from stages.detectnet.model import DetectNet, build_architecture
 from stages.detectnet.rounding import observer_names, quantizer_names
 
@@ -69,3 +73,18 @@ def known_ranges(
     for handle in handles:
         handle.remove()
     return ranges
+
+
+def write_another_network(monkeypatch: pytest.MonkeyPatch, *, opset: int) -> None:
+    """Let the file of one opset come from a network that is less sure of every hand."""
+    export_onnx = exporting.export_onnx
+
+    def export_another(model: nn.Module, *, opset: int) -> object:
+        if opset == wrong:
+            model = copy.deepcopy(model)
+            with torch.no_grad():
+                model.get_submodule("output_cov").bias.sub_(0.5)
+        return export_onnx(model, opset=opset)
+
+    wrong = opset
+    monkeypatch.setattr(exporting, "export_onnx", export_another)
