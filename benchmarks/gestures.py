@@ -3,9 +3,12 @@
 Run: python -m benchmarks.gestures --crops DIR --kitti data/kitti --out FILE [gesture.epochs=9]
 (a quarter of an hour on 2 CPU cores). DIR holds <class>/<source>_<number>.jpg; every source is
 held out once and the others are trained on, with the labelled hands of --kitti (drawn ones:
-data/kitti of the default) beside them. FILE gets a JSON object per source: accuracy, per class
-too, and the confusion matrix. Overrides are those of the section gesture. --seeds repeats all
-with other seeds.
+data/kitti of the default) and those of gesture.drawn beside them. --hands has hands that show no
+gesture (EgoHands as data/kitti): one of its videos is held out in turn too, and the others are
+trained on as `random` where gesture.unlabelled_random is set. FILE gets a JSON object per source:
+accuracy, per class too, the confusion matrix, and which share of the held-out --hands was taken
+for a gesture. --preset real takes conf/gesture/real.yaml in place of resolved.yaml's section
+gesture; overrides are of that section. --seeds repeats all with other seeds.
 """
 
 import argparse
@@ -15,38 +18,64 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 from tqdm import tqdm
 
 from deploy.core.roi import RoiRule
+from deploy.machine import available_cpus
 from stages._config import RESOLVED, load_resolved, section_of
-from stages.datasets.index import read_gestures
+from stages.datasets.index import read_gestures, read_index
+from stages.gesture import context_rule
 from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
 from stages.gesturenet.crop_folders import load_crop_folders, source_of, split_sources
-from stages.gesturenet.crops import Crops, concatenate_crops, load_labelled_crops, take_crops
+from stages.gesturenet.crops import (
+    NO_GESTURE,
+    Crops,
+    concatenate_crops,
+    load_labelled_crops,
+    load_unlabelled_crops,
+    take_crops,
+)
+from stages.gesturenet.drawn_hands import draw_crops
 from stages.gesturenet.feed import crops_to_tensor, plain_crops
 from stages.gesturenet.metrics import accuracy, class_figures, confusion_matrix
 from stages.gesturenet.training import fit, predict_logits
+
+CONF = Path(__file__).parents[1] / "conf" / "gesture"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Hold every source out in turn; return the exit status."""
     args = parse_arguments(argv)
-    config = section_of(load_resolved(RESOLVED, args.overrides), GestureConfig)
+    config = load_config(args.preset, args.overrides)
     rule = RoiRule(**dataclasses.asdict(config.roi))
     own = load_crop_folders([args.crops], size_px=config.context_px, ratio=args.ratio)
     drawn = load_drawn(args.kitti, config, rule)
+    hands = split_hands(args.hands, config, rule) if args.hands else [None]
     sources = sorted({source_of(name) for name in own.names})
     for seed in range(config.seed, config.seed + args.seeds):
-        for source in tqdm(sources, desc=f"seed {seed}", unit="source"):
+        for index, source in enumerate(tqdm(sources, desc=f"seed {seed}", unit="source")):
             seeded = dataclasses.replace(config, seed=seed)
-            row = hold_out(own, drawn, source, seeded, rule)
+            row = hold_out(own, drawn, source, seeded, rule, hands=hands[index % len(hands)])
             with args.out.open("a") as stream:
                 stream.write(json.dumps(row, sort_keys=True) + "\n")
             sys.stdout.write(f"{source}, seed {seed}: {row['accuracy']:.3f} {row['recall']}\n")
     return 0
+
+
+def load_config(preset: str | None, overrides: Sequence[str]) -> GestureConfig:
+    """Read the section gesture of resolved.yaml, or a preset of conf/gesture, with overrides."""
+    if preset is None:
+        return section_of(load_resolved(RESOLVED, overrides), GestureConfig)
+    section = yaml.safe_load((CONF / f"{preset}.yaml").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        resolved = Path(folder) / "resolved.yaml"
+        others = yaml.safe_load(RESOLVED.read_text())
+        resolved.write_text(yaml.safe_dump({**others, "gesture": section}))
+        return section_of(load_resolved(resolved, overrides), GestureConfig)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -59,27 +88,60 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="gesture.key=value")
     parser.add_argument("--crops", type=Path, required=True, help="class folders")
     parser.add_argument("--ratio", type=float, default=1.4, help="side of a crop over its box's")
+    parser.add_argument("--preset", help="of conf/gesture, instead of resolved.yaml")
     parser.add_argument("--kitti", type=Path, help="converted frames with gestures.csv")
+    parser.add_argument("--hands", type=Path, help="converted frames without gestures")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one per source")
     parser.add_argument("--seeds", type=int, default=1)
     return parser.parse_args(argv)
 
 
-def load_drawn(kitti: Path | None, config: GestureConfig, rule: RoiRule) -> Crops | None:
-    """Cut all labelled hands of a converted dataset, with context as for training."""
-    if kitti is None:
-        return None
-    stems = {row.stem for row in read_gestures(kitti / "gestures.csv")}
-    context = rule._replace(mode="ratio", ratio=config.context_ratio, square=True, border="pad")
-    return load_labelled_crops(kitti, stems, rule=context, size_px=config.context_px)
+def load_drawn(kitti: Path | None, config: GestureConfig, rule: RoiRule) -> list[Crops]:
+    """Cut all labelled hands of a converted dataset, and draw those of gesture.drawn."""
+    context, size_px = context_rule(config, rule), config.context_px
+    parts = []
+    if kitti is not None:
+        stems = {row.stem for row in read_gestures(kitti / "gestures.csv")}
+        parts.append(load_labelled_crops(kitti, stems, rule=context, size_px=size_px))
+    if config.drawn.videos:
+        workers = available_cpus()
+        parts.append(draw_crops(config.drawn, rule=context, size_px=size_px, workers=workers))
+    return parts
+
+
+class Hands(NamedTuple):
+    """Hands without a gesture: those trained on as `random`, and those measured (n, R, R, 3)."""
+
+    train: Crops
+    test: np.ndarray
+
+
+def split_hands(kitti: Path, config: GestureConfig, rule: RoiRule) -> list[Hands | None]:
+    """Hold out each video of a converted dataset without gestures once."""
+    context, size_px = context_rule(config, rule), config.context_px
+    rows = read_index(kitti / "index.csv")
+    held_out = []
+    for video in sorted({row.video for row in rows}):
+        stems = {row.stem for row in rows if row.video != video and config.unlabelled_random}
+        train = load_unlabelled_crops(kitti, stems, rule=context, size_px=size_px)
+        unseen = {row.stem for row in rows if row.video == video}
+        test = load_unlabelled_crops(kitti, unseen, rule=rule, size_px=INPUT_WH[0])
+        held_out.append(Hands(train, test.images))
+    return list(held_out)
 
 
 def hold_out(
-    own: Crops, drawn: Crops | None, source: str, config: GestureConfig, rule: RoiRule
+    own: Crops,
+    drawn: Sequence[Crops],
+    source: str,
+    config: GestureConfig,
+    rule: RoiRule,
+    *,
+    hands: Hands | None = None,
 ) -> dict[str, Any]:
     """Train without one source and measure on it; returns the row of the output."""
     sides = split_sources(own, test=[source])
-    parts = [sides["train"], *([drawn] if drawn is not None else [])]
+    parts = [sides["train"], *drawn, *([hands.train] if hands else [])]
     test = sides["test"]
     images = plain_crops(test, num=len(test.names), rule=rule)
     unseen = Crops(images, test.boxes, test.class_id, test.names)
@@ -97,7 +159,12 @@ def hold_out(
     confusion = confusion_matrix(test.class_id, answers, num_classes=len(GESTURES))
     recall = class_figures(confusion).recall
     present = [index for index in range(len(GESTURES)) if confusion[index].any()]
+    alarms = {}
+    if hands is not None:
+        found = predict_logits(result.model, crops_to_tensor(hands.test)).argmax(axis=1)
+        alarms["false_alarms"] = round(float((found != GESTURES.index(NO_GESTURE)).mean()), 4)
     return {
+        **alarms,
         "source": source,
         "seed": config.seed,
         "accuracy": round(accuracy(confusion), 4),

@@ -20,13 +20,21 @@ from pathlib import Path
 import numpy as np
 
 from deploy.core.roi import RoiRule
+from deploy.machine import available_cpus
 from stages._stage import Stage, Summary, main
 from stages.datasets.index import read_gestures, read_stems
 from stages.gesturenet.calibration import calibrate_temperature
 from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
 from stages.gesturenet.converting import GUIDE, support_lines
 from stages.gesturenet.crop_folders import load_crop_folders, source_of, split_sources
-from stages.gesturenet.crops import Crops, check_classes, concatenate_crops, load_labelled_crops
+from stages.gesturenet.crops import (
+    Crops,
+    check_classes,
+    concatenate_crops,
+    load_labelled_crops,
+    load_unlabelled_crops,
+)
+from stages.gesturenet.drawn_hands import draw_crops
 from stages.gesturenet.fallback import LabelledFrames, draw_frames
 from stages.gesturenet.feed import crops_to_tensor, plain_crops
 from stages.gesturenet.figures import save_confusion, save_samples
@@ -79,6 +87,7 @@ def train_open(stage: Stage, config: GestureConfig) -> Summary:
     rule = RoiRule(**dataclasses.asdict(config.roi))
     frames, trained_on = _labelled_frames(stage, config)
     crops = add_folders(load_sides(frames, config, rule), config, rule)
+    crops["train"] = concatenate_crops([crops["train"], *more_training_crops(stage, config, rule)])
     check_classes(crops["train"])
 
     def log(row: Row) -> None:
@@ -119,13 +128,30 @@ def train_open(stage: Stage, config: GestureConfig) -> Summary:
 
 def load_sides(frames: LabelledFrames, config: GestureConfig, rule: RoiRule) -> dict[str, Crops]:
     """Cut the crops of train, with context around the region, and of val and test, without."""
-    context = rule._replace(mode="ratio", ratio=config.context_ratio, square=True, border="pad")
-    view = {"train": (context, config.context_px), "val": (rule, INPUT_WH[0])}
+    view = {"train": (context_rule(config, rule), config.context_px), "val": (rule, INPUT_WH[0])}
     crops = {}
     for side, stems in frames.stems.items():
         side_rule, size_px = view.get(side, view["val"])
         crops[side] = load_labelled_crops(frames.kitti_dir, stems, rule=side_rule, size_px=size_px)
     return crops
+
+
+def context_rule(config: GestureConfig, rule: RoiRule) -> RoiRule:
+    """Return the rule of training crops: what is around the region too, for errors and turns."""
+    return rule._replace(mode="ratio", ratio=config.context_ratio, square=True, border="pad")
+
+
+def more_training_crops(stage: Stage, config: GestureConfig, rule: RoiRule) -> list[Crops]:
+    """Draw the hands of gesture.drawn, and cut the dataset's that show no gesture, if wanted."""
+    parts, context, size_px = [], context_rule(config, rule), config.context_px
+    if config.drawn.videos:
+        workers = available_cpus()
+        parts.append(draw_crops(config.drawn, rule=context, size_px=size_px, workers=workers))
+    if config.unlabelled_random:
+        stems = read_stems(stage.dep(SPLIT) / "train.txt")
+        kitti = stage.dep(KITTI)
+        parts.append(load_unlabelled_crops(kitti, stems, rule=context, size_px=size_px))
+    return parts
 
 
 def add_folders(crops: dict[str, Crops], config: GestureConfig, rule: RoiRule) -> dict[str, Crops]:

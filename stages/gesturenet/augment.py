@@ -12,6 +12,7 @@ import numpy as np
 
 from deploy.core.roi import RoiRule, expand_boxes
 from stages.gesturenet.config import GestureAugmentConfig
+from stages.gesturenet.finish import NO_FINISH, Finish, apply_finish, draw_finishes
 
 # ITU-R BT.601 luma of a BGR pixel.
 LUMA_BGR = np.array([0.114, 0.587, 0.299])
@@ -40,6 +41,7 @@ class Change(NamedTuple):
     lowres_px: side through which the picture is squeezed; size_px = not at all. colour: (3, 4),
     BGR1 to BGR in [0, 255]. noise: half width of uniform noise in [0, 255], 0 = none; noise_seed:
     its own seed. erase_xyxy: (4,) whole pixels of the output, empty = nothing; erase_bgr: (3,).
+    finish: of camera and light, after the colours.
     """
 
     matrix: np.ndarray
@@ -49,6 +51,7 @@ class Change(NamedTuple):
     noise_seed: int
     erase_xyxy: np.ndarray
     erase_bgr: np.ndarray
+    finish: Finish = NO_FINISH
 
 
 def disturb_boxes(
@@ -124,6 +127,7 @@ def draw_changes(
             generator.integers(0, 2**32, num),
             _draw_rectangles(num, generator, config, size_px=size_px),
             generator.integers(0, 256, (num, 3)),
+            draw_finishes(num, generator, config),
             strict=True,
         )
     ]
@@ -132,7 +136,7 @@ def draw_changes(
 def apply_change(image: np.ndarray, change: Change, *, size_px: int) -> np.ndarray:
     """Return the changed crop (size_px, size_px, 3) uint8 BGR."""
     changed = _resample(image, change, size_px=size_px)
-    changed = cv2.transform(changed, change.colour)
+    changed = apply_finish(cv2.transform(changed, change.colour), change.finish)
     if round(change.noise) > 0:
         changed = _add_noise(changed, change.noise, change.noise_seed)
     x_min, y_min, x_max, y_max = change.erase_xyxy

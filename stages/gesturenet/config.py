@@ -4,7 +4,7 @@ The defaults are conf/gesture/open.yaml. Field names of `roi` are those of deplo
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from urllib.parse import urlsplit
 
 from stages.datasets.render.config import RenderConfig
@@ -60,6 +60,11 @@ class GestureAugmentConfig:
     shrunk and enlarged again. gain_max, contrast_max, saturation_max and channel_gain_max:
     fractions, to either side; noise_max: standard deviation in [0, 1] pixel values;
     erase_max_frac: longest side of the erased rectangle in crop sides.
+
+    What follows is off by default. background_probability: crops of gesture.folders whose
+    background is plain (stages/gesturenet/backgrounds.py) get another one. gamma_max: the exponent
+    is exp of up to this, to either side. shade_max: change of brightness across half a crop.
+    blur_max_sigma: pixels. jpeg_min_quality: of 1 to 90.
     """
 
     enabled: bool = True
@@ -77,17 +82,29 @@ class GestureAugmentConfig:
     noise_max: float = 0.05
     erase_probability: float = 0.2
     erase_max_frac: float = 0.3
+    background_probability: float = 0.0
+    gamma_max: float = 0.0
+    grey_probability: float = 0.0
+    shade_probability: float = 0.0
+    shade_max: float = 0.5
+    blur_probability: float = 0.0
+    blur_max_sigma: float = 2.5
+    jpeg_probability: float = 0.0
+    jpeg_min_quality: int = 25
 
     def __post_init__(self) -> None:
-        for name in ("flip", "lowres", "noise", "erase"):
-            key = f"{name}_probability"
+        names = [one.name for one in fields(self)]
+        for key in (name for name in names if name.endswith("_probability")):
             require_range(f"gesture.augment.{key}", getattr(self, key), 0.0, 1.0)
-        for key in ("gain_max", "contrast_max", "saturation_max", "channel_gain_max"):
+        for key in ("gain_max", "contrast_max", "saturation_max", "channel_gain_max", "gamma_max"):
             require_range(f"gesture.augment.{key}", getattr(self, key), 0.0, 1.0)
         require_range("gesture.augment.box_shift_frac", self.box_shift_frac, 0.0, 0.2)
         require_range("gesture.augment.box_scale_frac", self.box_scale_frac, 0.0, 0.2)
         require_range("gesture.augment.rotate_max_deg", self.rotate_max_deg, 0.0, 180.0)
         require_range("gesture.augment.lowres_min_px", self.lowres_min_px, 8, INPUT_WH[0])
+        require_range("gesture.augment.shade_max", self.shade_max, 0.0, 1.0)
+        require_range("gesture.augment.blur_max_sigma", self.blur_max_sigma, 0.5, 20.0)
+        require_range("gesture.augment.jpeg_min_quality", self.jpeg_min_quality, 1, 90)
         require_range("gesture.augment.noise_max", self.noise_max, 0.0, 1.0)
         require_range("gesture.augment.erase_max_frac", self.erase_max_frac, 0.0, 1.0)
 
@@ -111,6 +128,34 @@ class FolderConfig:
 
 
 @dataclass(frozen=True)
+class DrawnConfig:
+    """Hands that are drawn for the classifier alone, beside those of the dataset.
+
+    videos: rooms and people, each with one hand or more in several frames; 0 = none. seed: of the
+    drawing. pose_variety, table_work_frac, cover_frac, min_hand_height and max_hand_height: as in
+    dataset.render; hands at work are `random`. share: of each class's training crops, how many are
+    drawn ones (the dataset's count as such where it is drawn); null = classes are balanced
+    whatever the crops come from.
+    """
+
+    videos: int = 0
+    seed: int = 7
+    pose_variety: float = 1.0
+    table_work_frac: float = 0.3
+    cover_frac: float = 0.2
+    min_hand_height: float = 0.14
+    max_hand_height: float = 0.6
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        require_range("gesture.drawn.videos", self.videos, 0, 10_000_000)
+        for key in ("pose_variety", "table_work_frac", "cover_frac"):
+            require_range(f"gesture.drawn.{key}", getattr(self, key), 0.0, 1.0)
+        if self.share is not None:
+            require_range("gesture.drawn.share", self.share, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class GestureConfig:
     """The `gesture` section.
 
@@ -126,8 +171,10 @@ class GestureConfig:
     weights. num_calibration: crops from which the INT8 ranges come. context_ratio, context_px: how
     much of the frame around the box a training crop keeps for disturbed boxes and rotation, and
     its side in memory. fallback: what is drawn for training where the dataset labels no gestures.
-    folders: crops of one's own. seed decides everything random. accelerator, precision: Lightning
-    Fabric's words; "auto" decides by the machine.
+    drawn: more drawn hands. folders: crops of one's own. unlabelled_random: whether the hands of
+    the dataset's own training videos without any gesture are `random` (EgoHands'). seed decides
+    everything random. accelerator, precision: Lightning Fabric's words; "auto" decides by the
+    machine.
     """
 
     model: str = "open"
@@ -152,7 +199,9 @@ class GestureConfig:
     accelerator: str = "auto"
     precision: str = "auto"
     roi: RoiConfig = field(default_factory=RoiConfig)
+    drawn: DrawnConfig = field(default_factory=DrawnConfig)
     folders: FolderConfig = field(default_factory=FolderConfig)
+    unlabelled_random: bool = False
     augment: GestureAugmentConfig = field(default_factory=GestureAugmentConfig)
     fallback: RenderConfig = field(default_factory=RenderConfig)
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from deploy.core.kitti import read_labels
 from deploy.core.roi import RoiRule, crop_regions, expand_boxes
-from stages.datasets.index import GestureRow, find_image, read_gestures
+from stages.datasets.index import GestureRow, find_image, read_gestures, read_index
 from stages.gesturenet.config import GESTURES
 from stages.gesturenet.errors import GestureError
 
 LOGGER = logging.getLogger(__name__)
+NO_GESTURE = "random"
 
 
 class Crops(NamedTuple):
@@ -55,7 +56,33 @@ def load_labelled_crops(
         return _cut_frame(frame_hands, kitti_dir, rule=rule, size_px=size_px)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return concatenate_crops([_empty(size_px), *pool.map(cut, hands.values())])
+        return concatenate_crops([empty_crops(size_px), *pool.map(cut, hands.values())])
+
+
+def load_unlabelled_crops(
+    kitti_dir: Path, stems: Iterable[str], *, rule: RoiRule, size_px: int
+) -> Crops:
+    """Cut the hands of those given frames whose video has no labelled gesture at all, as `random`.
+
+    In a video with gestures a hand without a label is one that is neither. Frames of
+    dataset.extra_train do not count: what their hands do is not known. Otherwise as
+    load_labelled_crops.
+    """
+    rows = read_index(kitti_dir / "index.csv")
+    video_of = {row.stem: row.video for row in rows}
+    has_gestures = {video_of[hand.stem] for hand in read_gestures(kitti_dir / "gestures.csv")}
+    is_foreign = {row.stem for row in rows if row.train_only}
+
+    def cut(stem: str) -> Crops:
+        num = len(read_labels(str(kitti_dir / "labels" / f"{stem}.txt")))
+        hands = [GestureRow(stem, row, NO_GESTURE) for row in range(num)]
+        return _cut_frame(hands, kitti_dir, rule=rule, size_px=size_px) if num else none
+
+    none = empty_crops(size_px)
+    own = set(stems) - is_foreign
+    wanted = sorted(stem for stem in own if video_of[stem] not in has_gestures)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return concatenate_crops([none, *pool.map(cut, wanted)])
 
 
 def check_classes(crops: Crops) -> None:
@@ -140,7 +167,8 @@ def _label_boxes(path: Path, rows: list[int]) -> np.ndarray:
     return np.array([labels[row].bbox for row in rows], np.float32)
 
 
-def _empty(size_px: int) -> Crops:
+def empty_crops(size_px: int) -> Crops:
+    """Return no crops, of the side that others have."""
     return Crops(
         np.zeros((0, size_px, size_px, 3), np.uint8),
         np.zeros((0, 4), np.float32),

@@ -1,8 +1,8 @@
 """What the classifier is fed: batches of changed training crops, and tensors of plain ones."""
 
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -10,49 +10,68 @@ import torch
 
 from deploy.core.roi import RoiRule
 from stages.gesturenet.augment import NO_CHANGE, apply_change, draw_changes
+from stages.gesturenet.backgrounds import Backgrounds, change_background, find_backgrounds
 from stages.gesturenet.config import INPUT_WH, GestureConfig
 from stages.gesturenet.crops import Crops
+from stages.gesturenet.sampling import DRAWN, balanced_order, mixed_order, source_names
+
+NUM_BACKGROUNDS = 400
+
+
+class _View(NamedTuple):
+    """How crops are turned into training pictures."""
+
+    config: GestureConfig
+    rule: RoiRule
+    size_px: int
+    backgrounds: Backgrounds | None
 
 
 def training_batches(
-    crops: Crops, config: GestureConfig, epoch: int, *, rule: RoiRule, pool: ThreadPoolExecutor
+    crops: Crops,
+    config: GestureConfig,
+    epoch: int,
+    *,
+    rule: RoiRule,
+    pool: ThreadPoolExecutor,
+    backgrounds: Backgrounds | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (images (B, 3, R, R), class ids (B,)) of one epoch; R is the epoch's resolution.
 
-    The same (config.seed, epoch) gives the same batches, whatever the number of threads.
+    backgrounds: what choose_backgrounds made of the crops. The same (config.seed, epoch) gives the
+    same batches, whatever the number of threads.
     """
     generator = np.random.default_rng([config.seed, epoch])
-    size_px = epoch_resolution(config, epoch)
-    order = balanced_order(crops.class_id, generator)
+    view = _View(config, rule, epoch_resolution(config, epoch), backgrounds)
+    order = epoch_order(crops, config, generator)
     for start in range(0, len(order), config.batch_size):
         indices = order[start : start + config.batch_size]
         if len(indices) > 1 or start == 0:  # batch normalisation has no variance for a single crop
-            images = _changed(crops, indices, generator, config, rule, size_px=size_px, pool=pool)
+            images = _changed(crops, indices, generator, view, pool)
             yield crops_to_tensor(images), torch.from_numpy(crops.class_id[indices])
+
+
+def epoch_order(crops: Crops, config: GestureConfig, generator: np.random.Generator) -> np.ndarray:
+    """Return the indices of an epoch's crops (M,): classes in equal shares, drawn ones in
+    config.drawn.share where that is set."""
+    if config.drawn.share is None:
+        return balanced_order(crops.class_id, generator)
+    sources = source_names(crops.names)
+    return mixed_order(crops.class_id, sources, generator, drawn_share=config.drawn.share)
+
+
+def choose_backgrounds(crops: Crops, config: GestureConfig) -> Backgrounds | None:
+    """Cut out the crops of one's own that stand before a plain wall; None where that is off."""
+    if not (config.augment.enabled and config.augment.background_probability):
+        return None
+    own = [index for index, name in enumerate(source_names(crops.names)) if name != DRAWN]
+    return find_backgrounds(crops.images, own, num_pictures=NUM_BACKGROUNDS, seed=config.seed)
 
 
 def epoch_resolution(config: GestureConfig, epoch: int) -> int:
     """Return the side of an epoch's crops: config.resolutions in equal shares, in order."""
     left = config.epochs - 1 - epoch
     return config.resolutions[-1 - (left * len(config.resolutions) // config.epochs)]
-
-
-def balanced_order(class_id: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return indices of crops (M,), shuffled, with every present class equally often.
-
-    M is the number of crops, rounded up to a multiple of the number of classes. Crops of rare
-    classes come several times, none twice more often than another of its class.
-    """
-    classes = np.unique(class_id)
-    share = math.ceil(len(class_id) / len(classes))
-    parts = []
-    for one in classes:
-        members = np.flatnonzero(class_id == one)
-        rounds = [
-            generator.permutation(members) for _round in range(math.ceil(share / len(members)))
-        ]
-        parts.append(np.concatenate(rounds)[:share])
-    return generator.permutation(np.concatenate(parts))
 
 
 def plain_crops(crops: Crops, *, num: int, rule: RoiRule) -> np.ndarray:
@@ -79,18 +98,38 @@ def _changed(
     crops: Crops,
     indices: np.ndarray,
     generator: np.random.Generator,
-    config: GestureConfig,
-    rule: RoiRule,
-    *,
-    size_px: int,
+    view: _View,
     pool: ThreadPoolExecutor,
 ) -> np.ndarray:
-    """Return the changed crops (B, size_px, size_px, 3) uint8 BGR of a batch."""
-    boxes = crops.boxes[indices]
-    changes = draw_changes(boxes, generator, config.augment, rule, size_px=size_px)
+    """Return the changed crops (B, R, R, 3) uint8 BGR of a batch."""
+    boxes, augment = crops.boxes[indices], view.config.augment
+    changes = draw_changes(boxes, generator, augment, view.rule, size_px=view.size_px)
+    seeds = _draw_backgrounds(len(indices), generator, view)
 
-    def change(pair: tuple[int, int]) -> np.ndarray:
-        place, index = pair
-        return apply_change(crops.images[index], changes[place], size_px=size_px)
+    def change(place: int) -> np.ndarray:
+        image = _before_another(crops.images, int(indices[place]), seeds[place], view.backgrounds)
+        return apply_change(image, changes[place], size_px=view.size_px)
 
-    return np.stack(list(pool.map(change, enumerate(indices))))
+    return np.stack(list(pool.map(change, range(len(indices)))))
+
+
+def _draw_backgrounds(num: int, generator: np.random.Generator, view: _View) -> list[int | None]:
+    """Draw a seed for each crop that gets another background; None for the others."""
+    if view.backgrounds is None:
+        return [None] * num
+    is_changed = generator.random(num) < view.config.augment.background_probability
+    seeds = generator.integers(0, 2**32, num)
+    return [
+        int(seed) if changed else None for seed, changed in zip(seeds, is_changed, strict=True)
+    ]
+
+
+def _before_another(
+    images: np.ndarray, index: int, seed: int | None, backgrounds: Backgrounds | None
+) -> np.ndarray:
+    """Return the crop at index, before another background if it has a mask and a seed."""
+    if seed is None or backgrounds is None or index not in backgrounds.masks:
+        return cast(np.ndarray, images[index])
+    generator = np.random.default_rng(seed)
+    picture = backgrounds.pictures[generator.integers(len(backgrounds.pictures))]
+    return change_background(images[index], backgrounds.masks[index], picture, generator)

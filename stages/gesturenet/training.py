@@ -24,7 +24,7 @@ from tqdm import tqdm
 from deploy.core.roi import RoiRule
 from stages.gesturenet.config import GestureConfig
 from stages.gesturenet.crops import Crops
-from stages.gesturenet.feed import crops_to_tensor, training_batches
+from stages.gesturenet.feed import choose_backgrounds, crops_to_tensor, training_batches
 from stages.gesturenet.metrics import accuracy, confusion_matrix, negative_log_likelihood
 from stages.gesturenet.model import Architecture, GestureClassifier
 from stages.gesturenet.optimizer import build_optimizer, set_learning_rate
@@ -71,9 +71,12 @@ def fit(
     state = _build(config)
     history = _resume(state, work_dir / CHECKPOINT, config)
     epochs = range(len(history), config.epochs)
+    backgrounds = choose_backgrounds(train, config)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for epoch in tqdm(epochs, desc="gesture", unit="epoch", disable=None):
-            batches = training_batches(train, config, epoch, rule=rule, pool=pool)
+            batches = training_batches(
+                train, config, epoch, rule=rule, pool=pool, backgrounds=backgrounds
+            )
             loss = _train_epoch(state, batches, config, num_crops=len(train.class_id), epoch=epoch)
             row = {"epoch": float(epoch + 1), "loss": loss, **_validate(state.average, val)}
             history.append(row)

@@ -8,17 +8,26 @@ import numpy as np
 import pytest
 
 from benchmarks import gestures
+from deploy.core.roi import RoiRule
+from stages.datasets.index import IndexRow, write_index
 from stages.gesturenet.crops import Crops
 from stages.gesturenet.training import FitResult
+from tests.stages.gesturenet.samples import FRAME_WH, write_kitti
+
+RULE = RoiRule(mode="ratio", ratio=1.4, square=True, border="pad")
 
 
-def test_each_source_is_held_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def write_crops(folder: Path) -> None:
     for source, level in (("anna", 60), ("ben", 160)):
         for gesture in ("fist", "two"):
             for number in range(3):
-                path = tmp_path / "crops" / gesture / f"{source}_{number}.png"
+                path = folder / gesture / f"{source}_{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(path), np.full((40, 40, 3), level, np.uint8))
+
+
+def test_each_source_is_held_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_crops(tmp_path / "crops")
     trained: list[Crops] = []
 
     def fit(train: Crops, *arguments: object, **options: object) -> FitResult:
@@ -37,3 +46,25 @@ def test_each_source_is_held_out_in_turn(tmp_path: Path, monkeypatch: pytest.Mon
         assert row["crops"] == np.sum(row["confusion"]) == 6
         assert set(row["recall"]) == {"fist", "two"}
         assert row["accuracy"] == pytest.approx(np.trace(row["confusion"]) / 6, abs=1e-4)
+
+
+def test_hands_without_gestures_are_trained_on_and_measured(tmp_path: Path) -> None:
+    write_crops(tmp_path / "crops")
+    write_kitti(tmp_path, num_frames=3, labelled=False)
+    kitti = tmp_path / "data" / "kitti"
+    stems = sorted(path.stem for path in (kitti / "images").iterdir())
+    rows = [IndexRow(stem, f"video {n}", 0, *FRAME_WH, False) for n, stem in enumerate(stems)]
+    write_index(kitti / "index.csv", rows)
+    config = gestures.load_config("real", ["gesture.drawn.videos=1", "gesture.width=4"])
+    assert (config.unlabelled_random, config.drawn.videos, config.width) == (True, 1, 4)
+    held_out = gestures.split_hands(kitti, config, RULE)
+    assert [(len(hands.train.names), len(hands.test)) for hands in held_out if hands] == [
+        (12, 6)
+    ] * 3
+    out = tmp_path / "rows.jsonl"
+    arguments = ["--crops", str(tmp_path / "crops"), "--out", str(out), "--preset", "real"]
+    small = ["drawn.videos=1", "width=4", "epochs=1", "batch_size=8", "context_px=64"]
+    overrides = [f"gesture.{each}" for each in small]
+    assert gestures.main([*arguments, "--hands", str(kitti), *overrides]) == 0
+    for line in out.read_text().splitlines():
+        assert 0.0 <= json.loads(line)["false_alarms"] <= 1.0

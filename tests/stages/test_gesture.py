@@ -9,10 +9,16 @@ import pytest
 import yaml
 
 from deploy.core.model_json import check_sha256, read_model_json
+from stages.datasets.index import (
+    IndexRow,
+    read_gestures,
+    write_gestures,
+    write_index,
+)
 from stages.datasets.render.config import RenderConfig
 from stages.gesture import run
 from tests.stages.datasets.file_server import serving
-from tests.stages.gesturenet.samples import write_kitti
+from tests.stages.gesturenet.samples import FRAME_WH, write_kitti
 from tests.stages.stage_runs import run_stage
 
 GESTURE = {
@@ -64,6 +70,29 @@ def test_all_outputs_are_there(
     assert (results / "samples.jpg").stat().st_size > 1000
     assert not (tmp_path / ".work" / "gesture").exists()
     assert capsys.readouterr().err.splitlines()[-1].startswith("gesture: 12 crops, ")
+
+
+def test_more_hands_are_drawn_and_those_without_gestures_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_kitti(tmp_path, num_frames=6)
+    kitti = tmp_path / "data" / "kitti"
+    stems = sorted(path.stem for path in (kitti / "images").iterdir())
+    quiet = stems[-1]
+    rows = [
+        IndexRow(stem, "quiet" if stem == quiet else "loud", number, *FRAME_WH, False)
+        for number, stem in enumerate(stems)
+    ]
+    write_index(kitti / "index.csv", rows)
+    gestures = [row for row in read_gestures(kitti / "gestures.csv") if row.stem != quiet]
+    write_gestures(kitti / "gestures.csv", gestures)
+    drawn = {"videos": 1, "table_work_frac": 1.0, "share": 0.5}
+    more = {**GESTURE, "drawn": drawn, "unlabelled_random": True}
+    plain = run_gesture(tmp_path, GESTURE, monkeypatch)
+    assert plain["num_train_crops"] == 6
+    metrics = run_gesture(tmp_path, more, monkeypatch)
+    assert metrics["num_train_crops"] > 6 + 6
+    assert metrics["num_crops"] == plain["num_crops"]
 
 
 def write_crops(folder: Path, *names: str) -> None:

@@ -101,6 +101,40 @@ POSES: dict[str, PoseSpec] = {
     ),
 }
 RANDOM_POSES = tuple(name for name, spec in POSES.items() if spec.gesture == "random")
+# Counting hands and others that are one finger away from a gesture: drawn with pose_variety only.
+_SIDE = (66.0, 4.0, -8.0, -8.0)
+_HALF = (40.0, 50.0, 30.0)
+EXTRA_POSES: dict[str, PoseSpec] = {
+    "three": PoseSpec(
+        "random",
+        _fingers((20.0, 46.0, 34.0, 50.0), _OPEN, _OPEN, _OPEN, _CURLED, spread=9.0),
+    ),
+    "four": PoseSpec("random", _fingers((18.0, 46.0, 30.0, 40.0), *[_OPEN] * 4, spread=8.0)),
+    "three_with_thumb": PoseSpec(
+        "random",
+        _fingers((62.0, 6.0, -6.0, -6.0), _OPEN, _OPEN, _CURLED, _CURLED, spread=10.0),
+    ),
+    "little": PoseSpec(
+        "random",
+        _fingers(_ACROSS, _CURLED, _CURLED, _CURLED, _OPEN, spread=6.0),
+        Contact(2, False, 3),
+    ),
+    "outer_two": PoseSpec(
+        "random",
+        _fingers(_ACROSS, _CURLED, _CURLED, _OPEN, _OPEN, spread=6.0),
+        Contact(2, False, 2),
+    ),
+    "middle": PoseSpec(
+        "random",
+        _fingers(_ACROSS, _CURLED, _OPEN, _CURLED, _CURLED, spread=3.0),
+        Contact(3, False, 3),
+    ),
+    "love": PoseSpec("random", _fingers(_SIDE, _OPEN, _CURLED, _CURLED, _OPEN, spread=12.0)),
+    "half_closed": PoseSpec(
+        "random", _fingers((40.0, 30.0, 14.0, 20.0), *[_HALF] * 4, spread=3.0)
+    ),
+}
+POSES.update(EXTRA_POSES)
 
 
 def solve_pose(name: str, shape: HandShape, start: np.ndarray | None = None) -> np.ndarray:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.datasets.render.config import RenderConfig
-from stages.datasets.render.poses import GESTURES, POSES, RANDOM_POSES, blend_poses, solve_pose
+from stages.datasets.render.poses import GESTURES, blend_poses, solve_pose
 from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_shape, rotation_matrix
+from stages.datasets.render.variety import random_pose_names, vary_angles, vary_turn
 
 FIELDS = ("myleft", "myright", "yourleft", "yourright")
 NEAR_DEG, FAR_DEG = 9.0, 23.0
@@ -108,10 +109,12 @@ def write_script(
     shape = random_shape(rng)
     shows_back = rng.uniform() < (0.62 if field.startswith("my") else 0.35)
     frames = config.frames_per_video
-    solved = {name: solve_pose(name, shape) for name in POSES}
-    own = {name: solved[name] for name in GESTURES if name != "random"}
-    others = np.stack([solved[name] for name in RANDOM_POSES])
-    holds = _holds(rng, shape, solved, frames, field, shows_back=shows_back)
+    variety = config.pose_variety
+    named = [name for name in GESTURES if name != "random"]
+    solved = {name: solve_pose(name, shape) for name in (*named, *random_pose_names(variety))}
+    own = {name: solved[name] for name in named}
+    others = np.stack([solved[name] for name in random_pose_names(variety)])
+    holds = _holds(rng, shape, solved, frames, field, shows_back=shows_back, variety=variety)
     middles = hand_path(rng, frames, field, region, config, is_anchor=is_anchor)
     scales = hand_scales(rng, frames, region, config)
     drift = hand_drift(rng, frames)
@@ -143,6 +146,7 @@ def _holds(
     field: str,
     *,
     shows_back: bool,
+    variety: float,
 ) -> list[_Hold]:
     """Fill the video with holds; shuffled decks bring all six gestures equally often."""
     deck: list[str] = []
@@ -154,13 +158,14 @@ def _holds(
         gesture = deck.pop()
         pose = gesture
         if gesture == "random":
-            names = [name for name in RANDOM_POSES if not (shows_back and name in _LIKE_OTHERS)]
+            names = random_pose_names(variety)
+            names = tuple(name for name in names if not (shows_back and name in _LIKE_OTHERS))
             pose = names[int(rng.integers(len(names)))]
         last = frame + int(rng.integers(4, 8))
-        angles = solve_pose(pose, shape, solved[pose] + rng.normal(0.0, 2.5, (5, 4)))
-        holds.append(
-            _Hold(pose, frame, last, angles, _turn(rng, pose, field, shows_back=shows_back))
-        )
+        start = vary_angles(rng, solved[pose] + rng.normal(0.0, 2.5, (5, 4)), variety)
+        angles = solve_pose(pose, shape, start)
+        turn = vary_turn(rng, pose, _turn(rng, pose, field, shows_back=shows_back), variety)
+        holds.append(_Hold(pose, frame, last, angles, turn))
         frame = last + int(rng.integers(2, 5))
     return holds
 

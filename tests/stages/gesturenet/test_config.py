@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from stages._config import section_of
-from stages.gesturenet.config import GestureAugmentConfig, GestureConfig, RoiConfig
+from stages.gesturenet.config import DrawnConfig, GestureAugmentConfig, GestureConfig, RoiConfig
 
 CONF = Path(__file__).parents[3] / "conf" / "gesture"
 OPEN = CONF / "open.yaml"
@@ -18,6 +18,15 @@ def test_the_yaml_file_holds_the_defaults_and_every_key() -> None:
     assert set(content) == set(vars(GestureConfig())) - GESTURENET
     assert set(content["augment"]) == set(vars(GestureAugmentConfig()))
     assert set(content["roi"]) == set(vars(RoiConfig()))
+    assert set(content["drawn"]) == set(vars(DrawnConfig()))
+
+
+def test_the_preset_of_real_hands_has_the_same_keys() -> None:
+    real, default = (yaml.safe_load((CONF / name).read_text()) for name in ("real.yaml", OPEN))
+    assert section_of({"gesture": real}, GestureConfig).drawn.videos > 0
+    assert set(real) == set(default)
+    for section in ("augment", "roi", "drawn"):
+        assert set(real[section]) == set(default[section])
 
 
 def test_the_yaml_file_of_gesturenet_holds_its_keys() -> None:
@@ -42,6 +51,11 @@ def test_an_address_with_a_login_is_refused_without_showing_it() -> None:
             lambda: GestureConfig(model="closed"),
             "gesture.model is 'closed'; known choices: open, gesturenet",
         ),
+        (lambda: DrawnConfig(videos=-1), "gesture.drawn.videos is -1"),
+        (lambda: DrawnConfig(share=1.5), "gesture.drawn.share is 1.5"),
+        (lambda: DrawnConfig(table_work_frac=-0.1), "gesture.drawn.table_work_frac is -0.1"),
+        (lambda: GestureAugmentConfig(blur_probability=2.0), "augment.blur_probability is 2.0"),
+        (lambda: GestureAugmentConfig(jpeg_min_quality=0), "augment.jpeg_min_quality is 0"),
         (lambda: GestureConfig(version=V2), "gesture.version is set, but gesture.model=open"),
         (lambda: GestureConfig(path="x.etlt"), "gesture.path is set, but gesture.model=open"),
         (lambda: GestureConfig(preprocess="triton"), "gesture.model=open knows auto"),

@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 
 from deploy.core.roi import RoiRule
-from stages.datasets.index import GestureRow, write_gestures
+from stages.datasets.index import GestureRow, IndexRow, write_gestures, write_index
 from stages.gesturenet.config import GESTURES
 from stages.gesturenet.crops import (
     boxes_in_regions,
     check_classes,
     concatenate_crops,
     load_labelled_crops,
+    load_unlabelled_crops,
     take_crops,
 )
 from stages.gesturenet.errors import GestureError
-from tests.stages.gesturenet.samples import striped_crops, write_kitti
+from tests.stages.gesturenet.samples import FRAME_WH, striped_crops, write_kitti
 
 STEM = "A_B_C_D_frame_0000"
 
@@ -95,3 +96,19 @@ def test_joined_crops_keep_their_order() -> None:
     joined = concatenate_crops([take_crops(crops, np.array([2])), crops])
     assert joined.class_id.tolist() == [2, *range(len(GESTURES))]
     assert joined.names[0] == "crop2"
+
+
+def test_hands_of_videos_without_gestures_are_random(kitti: Path) -> None:
+    stems = [f"A_B_C_D_frame_{number:04d}" for number in range(3)]
+    videos = ["with", "without", "without"]
+    rows = [
+        IndexRow(stem, video, 0, *FRAME_WH, stem == stems[2])
+        for stem, video in zip(stems, videos, strict=True)
+    ]
+    write_index(kitti / "index.csv", rows)
+    write_gestures(kitti / "gestures.csv", [GestureRow(stems[0], 1, "two")])
+    crops = load_unlabelled_crops(kitti, [*stems, stems[1]], rule=RoiRule(), size_px=32)
+    assert crops.names == tuple(f"{stems[1]}#{row}" for row in range(6)), "nor extra_train's"
+    assert set(crops.class_id.tolist()) == {GESTURES.index("random")}
+    none = load_unlabelled_crops(kitti, stems[:1], rule=RoiRule(), size_px=32)
+    assert none.images.shape == (0, 32, 32, 3)

@@ -6,14 +6,18 @@ import pytest
 import torch
 
 from deploy.core.roi import RoiRule
-from stages.gesturenet.config import GestureAugmentConfig, GestureConfig
+from stages.gesturenet.augment import NO_CHANGE
+from stages.gesturenet.config import DrawnConfig, GestureAugmentConfig, GestureConfig
+from stages.gesturenet.crops import Crops
 from stages.gesturenet.feed import (
-    balanced_order,
+    choose_backgrounds,
     crops_to_tensor,
+    epoch_order,
     epoch_resolution,
     plain_crops,
     training_batches,
 )
+from stages.gesturenet.sampling import balanced_order
 from stages.gesturenet.training import Row, fit, learning_rate_at, predict_logits
 from tests.stages.gesturenet.samples import striped_crops
 
@@ -94,6 +98,47 @@ def test_batches_do_not_depend_on_the_number_of_threads() -> None:
     for (one, one_ids), (two, two_ids) in zip(*runs, strict=True):
         assert torch.equal(one, two)
         assert torch.equal(one_ids, two_ids)
+
+
+def walled_crops(num: int) -> Crops:
+    """Squares before a white wall: drawn ones of every class, then one's own, and so on."""
+    crops = striped_crops(num, size_px=96)
+    images = np.full_like(crops.images, 235)
+    images[:, 34:62, 34:62] = (40, 90, 220)
+    names = tuple(f"me/two/{n}.jpg" if n // 6 % 2 else f"v_{n}#0" for n in range(len(images)))
+    return crops._replace(images=images, names=names)
+
+
+def test_own_crops_get_other_backgrounds_and_drawn_ones_keep_theirs() -> None:
+    crops = walled_crops(2)
+    augment = GestureAugmentConfig(**{**vars(NO_CHANGE), "background_probability": 1.0})
+    config = GestureConfig(**{**vars(TINY), "augment": augment, "batch_size": 12})
+    backgrounds = choose_backgrounds(crops, config)
+    assert backgrounds is not None
+    assert sorted(backgrounds.masks) == [6, 7, 8, 9, 10, 11]
+    runs = []
+    for threads in (1, 3):
+        with ThreadPoolExecutor(threads) as pool:
+            batches = training_batches(
+                crops, config, 0, rule=RULE, pool=pool, backgrounds=backgrounds
+            )
+            runs.append(next(batches))
+    assert torch.equal(runs[0][0], runs[1][0])
+    order = epoch_order(crops, config, np.random.default_rng([config.seed, 0]))[:12]
+    corners = runs[0][0][:, :, 2, 2].mean(dim=1)
+    is_white = (corners - 235 / 255).abs() < 0.01
+    assert is_white.tolist() == [index < 6 for index in order.tolist()]
+
+
+def test_backgrounds_are_looked_for_only_when_wanted() -> None:
+    assert choose_backgrounds(walled_crops(1), TINY) is None
+
+
+def test_share_of_drawn_hands_decides_the_order() -> None:
+    crops = walled_crops(20)
+    config = GestureConfig(**{**vars(TINY), "drawn": DrawnConfig(share=0.25)})
+    order = epoch_order(crops, config, np.random.default_rng(0))
+    assert np.mean(order // 6 % 2 == 0) == pytest.approx(0.25, abs=0.02)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 15])
