@@ -49,6 +49,8 @@ def render_report(
         gesture_table(results.get("gesture", {})),
         "## Engines on this machine",
         engine_table(results.get("engines", {})),
+        "## Gesture events of the test videos",
+        event_accuracy(results.get("events", {})),
         "## The bundle at work",
         event_table(events),
         *(f"### {title}\n\n{picture}" for title, picture in shown.items()),
@@ -151,6 +153,26 @@ def engine_table(engines: Metrics) -> str:
         for name, row in sorted(nested(engines).items())
     ]
     return table(("engine", "AP50", "AP"), rows)
+
+
+def event_accuracy(measured: Metrics) -> str:
+    """Return how right the events are: each gesture that is shown for half a second wants one."""
+    if not measured.get("num_videos"):
+        return "No test video has labelled gestures; nothing was measured."
+    rows = [
+        ("`begin` events that are right", measured["precision"], measured["num_begins"]),
+        ("gestures that began an event", measured["recall"], measured["num_shown"]),
+        (
+            "hands without a gesture that began one",
+            measured["false_alarm_frac"],
+            measured["num_idle"],
+        ),
+    ]
+    delays = (
+        f"From the pose to `begin`: {number(measured['delay_p50_s'])} s (median), at most "
+        f"{number(measured['delay_max_s'])} s, in {number(measured['num_videos'])} videos."
+    )
+    return table(("what", "share", "of"), rows) + "\n\n" + delays
 
 
 def event_table(events: Sequence[Metrics], *, limit: int = 20) -> str:

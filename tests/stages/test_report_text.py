@@ -2,7 +2,15 @@
 
 import pytest
 
-from stages._report import event_table, nested, number, pruning_table, render_report, table
+from stages._report import (
+    event_accuracy,
+    event_table,
+    nested,
+    number,
+    pruning_table,
+    render_report,
+    table,
+)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +90,26 @@ def test_the_sensitivity_picture_stands_below_the_pruning_and_not_at_the_end():
     before, after = text.split("![sensitivity](prune/sensitivity.png)")
     assert "## Pruning" in before
     assert "## Videos of the test split" in after
+
+
+def test_event_accuracy_has_shares_counts_and_delays():
+    measured = {
+        "precision": 0.9,
+        "recall": 0.8,
+        "false_alarm_frac": 0.02,
+        "delay_p50_s": 0.3,
+        "delay_max_s": 0.6,
+        "num_begins": 30,
+        "num_shown": 34,
+        "num_idle": 50,
+        "num_videos": 12,
+    }
+    text = event_accuracy(measured)
+    assert "| `begin` events that are right | 0.900 | 30 |" in text
+    assert "| hands without a gesture that began one | 0.020 | 50 |" in text
+    assert text.endswith("0.300 s (median), at most 0.600 s, in 12 videos.")
+
+
+def test_event_accuracy_without_labelled_videos_says_so():
+    assert event_accuracy({}).startswith("No test video has labelled gestures")
+    assert event_accuracy({"num_videos": 0}).startswith("No test video has labelled gestures")
