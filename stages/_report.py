@@ -140,10 +140,18 @@ def gesture_table(gesture: Metrics) -> str:
         (row["gesture"], row.get("precision"), row.get("recall"), row.get("num_crops"))
         for row in gesture.get("per_class", [])
     ]
+    sources = [
+        (row["source"], row.get("accuracy"), row.get("num_crops"))
+        for row in gesture.get("per_source", [])
+    ]
     overall = (
-        f"Accuracy {number(gesture.get('accuracy'))} on {number(gesture.get('num_crops'))} crops."
+        f"Accuracy {number(gesture.get('accuracy'))} on {number(gesture.get('num_crops'))} crops, "
+        f"expected calibration error {number(gesture.get('ece'))}."
     )
-    return overall + "\n\n" + table(("gesture", "precision", "recall", "crops"), rows)
+    parts = [overall, table(("gesture", "precision", "recall", "crops"), rows)]
+    if len(sources) > 1:
+        parts.append(table(("source", "accuracy", "crops"), sources))
+    return "\n\n".join(parts)
 
 
 def engine_table(engines: Metrics) -> str:

@@ -37,8 +37,13 @@ from stages.gesturenet.crops import (
 from stages.gesturenet.drawn_hands import draw_crops
 from stages.gesturenet.fallback import LabelledFrames, draw_frames
 from stages.gesturenet.feed import crops_to_tensor, plain_crops
-from stages.gesturenet.figures import save_confusion, save_samples
-from stages.gesturenet.metrics import accuracy, confusion_matrix, summarise
+from stages.gesturenet.figures import save_confusion, save_reliability, save_samples
+from stages.gesturenet.metrics import (
+    accuracy,
+    calibration_bins,
+    confusion_matrix,
+    summarise,
+)
 from stages.gesturenet.model import count_macs, count_parameters
 from stages.gesturenet.ngc import bring_etlt, write_folder
 from stages.gesturenet.onnx_export import FILES, export_model, run_onnx
@@ -234,8 +239,10 @@ def _write_results(
         _write_table(folder / "history.csv", columns, [tuple(row.values()) for row in history])
         confusion = confusion_matrix(test.class_id, answers, num_classes=len(GESTURES))
         save_confusion(folder / "confusion.png", confusion)
+        bins = calibration_bins(probabilities, test.class_id)
+        save_reliability(folder / "reliability.png", bins)
         save_samples(folder / "samples.jpg", test, probabilities)
-    for name in ("confusion.png", "samples.jpg"):
+    for name in ("confusion.png", "reliability.png", "samples.jpg"):
         stage.tracker.log_figure(stage.out(RESULTS) / name)
 
 

@@ -44,6 +44,7 @@ FIGURES = (
     "evaluate/export_pr.png",
     "evaluate/export_samples.jpg",
     "gesture/confusion.png",
+    "gesture/reliability.png",
     "gesture/samples.jpg",
 )
 DEMO_TIMEOUT_S = 300

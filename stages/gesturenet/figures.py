@@ -1,4 +1,4 @@
-"""Pictures of a classifier's results: the confusion matrix, and crops with the answers."""
+"""Pictures of a classifier: confusion matrix, reliability, and crops with the answers."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.gesturenet.config import GESTURES
 from stages.gesturenet.crops import Crops
+from stages.gesturenet.metrics import CalibrationBins
 
 COLUMNS, ROWS = 8, 5
 TILE_PX = 144
@@ -40,6 +41,30 @@ def save_confusion(path: Path, confusion: np.ndarray) -> None:
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour)
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the actual class")
+    FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
+
+
+def save_reliability(path: Path, bins: CalibrationBins) -> None:
+    """Draw how often answers are right against how sure they are, and how many there are of each.
+
+    Source of the diagram: Guo et al. 2017, arXiv 1706.04599.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    width = 1.0 / len(bins.num_answers)
+    middle = (np.arange(len(bins.num_answers)) + 0.5) * width
+    is_there = bins.num_answers > 0
+    figure = Figure(figsize=(5.4, 5.4), dpi=110, layout="constrained")
+    axes, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    axes.bar(middle[is_there], bins.accuracy[is_there], width, color="#9ecae1", edgecolor="white")
+    axes.plot([0, 1], [0, 1], color="#777777", linestyle="--", label="perfectly calibrated")
+    axes.plot(bins.confidence[is_there], bins.accuracy[is_there], "o", color="#08519c")
+    axes.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_title(f"Reliability on {int(bins.num_answers.sum())} test crops")
+    axes.legend(loc="upper left")
+    below.bar(middle, bins.num_answers, width, color="#9ecae1", edgecolor="white")
+    below.set(xlabel="confidence", ylabel="crops")
     FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
 
 

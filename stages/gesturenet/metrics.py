@@ -49,20 +49,46 @@ def accuracy(confusion: np.ndarray) -> float:
     return float(np.trace(confusion) / max(int(confusion.sum()), 1))
 
 
+class CalibrationBins(NamedTuple):
+    """By bin of confidence (K,): how many answers, their mean confidence and their accuracy.
+
+    Both are 0 where a bin is empty.
+    """
+
+    num_answers: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def calibration_bins(
+    probabilities: np.ndarray, class_id: np.ndarray, *, num_bins: int = NUM_BINS
+) -> CalibrationBins:
+    """Sort answers by confidence into bins (low, high] of equal width.
+
+    probabilities: (N, C); class_id: (N,), the actual classes; N may be 0.
+    """
+    confidence = probabilities.max(axis=1, initial=0.0)
+    is_hit = probabilities.argmax(axis=1) == class_id
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    count = np.bincount(bins, minlength=num_bins)
+    base = np.maximum(count, 1)
+    return CalibrationBins(
+        count,
+        np.bincount(bins, weights=confidence, minlength=num_bins) / base,
+        np.bincount(bins, weights=is_hit, minlength=num_bins) / base,
+    )
+
+
 def expected_calibration_error(
     probabilities: np.ndarray, class_id: np.ndarray, *, num_bins: int = NUM_BINS
 ) -> float:
     """Return the mean |accuracy - confidence| over bins of equal width, weighted by their counts.
 
-    probabilities: (N, C); class_id: (N,), the actual classes. Bins are (low, high]; 0 when N is 0.
+    As calibration_bins; 0 when N is 0.
     """
-    if len(class_id) == 0:
-        return 0.0
-    confidence = probabilities.max(axis=1)
-    is_hit = probabilities.argmax(axis=1) == class_id
-    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    gaps = np.bincount(bins, weights=is_hit - confidence, minlength=num_bins)
-    return float(np.abs(gaps).sum() / len(class_id))
+    bins = calibration_bins(probabilities, class_id, num_bins=num_bins)
+    gaps = np.abs(bins.accuracy - bins.confidence) * bins.num_answers
+    return float(gaps.sum() / max(len(class_id), 1))
 
 
 def summarise(

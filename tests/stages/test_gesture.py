@@ -67,6 +67,7 @@ def test_all_outputs_are_there(
     assert history[0] == "epoch,loss,val_loss,val_accuracy"
     assert len(history) == 2
     assert (results / "confusion.png").stat().st_size > 1000
+    assert (results / "reliability.png").stat().st_size > 1000
     assert (results / "samples.jpg").stat().st_size > 1000
     assert not (tmp_path / ".work" / "gesture").exists()
     assert capsys.readouterr().err.splitlines()[-1].startswith("gesture: 12 crops, ")

@@ -5,6 +5,7 @@ import pytest
 from stages._report import (
     event_accuracy,
     event_table,
+    gesture_table,
     nested,
     number,
     pruning_table,
@@ -113,3 +114,13 @@ def test_event_accuracy_has_shares_counts_and_delays():
 def test_event_accuracy_without_labelled_videos_says_so():
     assert event_accuracy({}).startswith("No test video has labelled gestures")
     assert event_accuracy({"num_videos": 0}).startswith("No test video has labelled gestures")
+
+
+def test_gestures_are_listed_by_source_where_there_are_several():
+    sources = [{"source": "anna", "accuracy": 0.75, "num_crops": 8}]
+    gesture = {"accuracy": 0.9, "ece": 0.03, "num_crops": 10, "per_source": sources}
+    assert "anna" not in gesture_table(gesture)
+    sources.append({"source": "dataset", "accuracy": 1.0, "num_crops": 2})
+    text = gesture_table(gesture)
+    assert "expected calibration error 0.030." in text
+    assert "| anna | 0.750 | 8 |" in text

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 
 from stages.gesturenet.crops import take_crops
-from stages.gesturenet.figures import WRONG_BGR, save_confusion, save_samples
+from stages.gesturenet.figures import WRONG_BGR, save_confusion, save_reliability, save_samples
+from stages.gesturenet.metrics import calibration_bins
 from tests.stages.gesturenet.samples import striped_crops
 
 CROPS = striped_crops(2, size_px=160)
@@ -36,3 +37,12 @@ def test_confusion_is_the_same_picture_twice(tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         save_confusion(tmp_path / name, confusion)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_reliability_is_drawn_with_crops_and_without(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).dirichlet(np.ones(6), 50)
+    for name in ("one.png", "two.png"):
+        save_reliability(tmp_path / name, calibration_bins(scores, np.arange(50) % 6))
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    save_reliability(tmp_path / "none.png", calibration_bins(np.zeros((0, 6)), np.zeros(0, int)))
+    assert cv2.imread(str(tmp_path / "none.png")) is not None

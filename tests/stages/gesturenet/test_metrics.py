@@ -3,6 +3,7 @@ import pytest
 
 from stages.gesturenet.metrics import (
     accuracy,
+    calibration_bins,
     class_figures,
     confusion_matrix,
     expected_calibration_error,
@@ -87,3 +88,13 @@ def test_summary_names_every_class() -> None:
         {"gesture": "a", "num_crops": 2, "precision": 1.0, "recall": 0.5},
         {"gesture": "b", "num_crops": 1, "precision": 0.5, "recall": 1.0},
     ]
+
+
+def test_bins_hold_counts_mean_confidence_and_accuracy() -> None:
+    scores = np.array([[0.9, 0.1], [0.94, 0.06], [0.3, 0.7], [0.4, 0.6]])
+    bins = calibration_bins(scores, np.array([0, 1, 1, 0]), num_bins=10)
+    assert bins.num_answers.tolist() == [0, 0, 0, 0, 0, 1, 1, 0, 1, 1]
+    assert bins.confidence[[5, 6, 8, 9]] == pytest.approx([0.6, 0.7, 0.9, 0.94])
+    assert bins.accuracy[[5, 6, 8, 9]].tolist() == [0.0, 1.0, 1.0, 0.0]
+    empty = calibration_bins(np.zeros((0, 2)), np.zeros(0, int))
+    assert empty.num_answers.sum() == 0
