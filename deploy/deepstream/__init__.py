@@ -1,0 +1,1 @@
+"""DeepStream and Triton: configurations rendered from model.json, checked, and the region probe."""
