@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Optional
 
 import numpy as np
 
@@ -19,6 +19,9 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-gesture", action="store_true", help="only find hands")
     parser.add_argument("--runtime", choices=(AUTO,) + RUNTIMES, default=AUTO)
     parser.add_argument("--precision", choices=(AUTO,) + PRECISIONS, default=AUTO)
+    parser.add_argument(
+        "--engine", metavar="URI", help="a Triton server instead: triton://HOST:8001"
+    )
 
 
 @contextlib.contextmanager
@@ -30,15 +33,11 @@ def open_engines(args: argparse.Namespace) -> Iterator[Dict[str, Engine]]:
     """
     detector = find_detector(args.detector)
     classifier = None if args.no_gesture else find_classifier(args.gesture)
-    choice = choose_engine(detector, runtime=args.runtime, precision=args.precision)
     with contextlib.ExitStack() as stack:
-        engines = {"detector": stack.enter_context(open_engine(detector, **choice._asdict()))}
-        if classifier is not None:
-            runtime = engines["detector"].plan.runtime
-            precision = _usable_precision(classifier, engines["detector"])
-            engines["gesture"] = stack.enter_context(
-                open_engine(classifier, runtime=runtime, precision=precision)
-            )
+        if getattr(args, "engine", None) is not None:
+            engines = _open_on_server(stack, args.engine, detector, classifier)
+        else:
+            engines = _open_here(stack, args, detector, classifier)
         for engine in engines.values():
             engine.infer(np.zeros((1,) + tuple(engine.model.input_shape), np.float32))
         yield engines
@@ -54,6 +53,34 @@ def positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
         return value
 
     return parse
+
+
+def _open_here(
+    stack: contextlib.ExitStack,
+    args: argparse.Namespace,
+    detector: Path,
+    classifier: Optional[Path],
+) -> Dict[str, Engine]:
+    choice = choose_engine(detector, runtime=args.runtime, precision=args.precision)
+    engines = {"detector": stack.enter_context(open_engine(detector, **choice._asdict()))}
+    if classifier is not None:
+        runtime = engines["detector"].plan.runtime
+        precision = _usable_precision(classifier, engines["detector"])
+        engines["gesture"] = stack.enter_context(
+            open_engine(classifier, runtime=runtime, precision=precision)
+        )
+    return engines
+
+
+def _open_on_server(
+    stack: contextlib.ExitStack, uri: str, detector: Path, classifier: Optional[Path]
+) -> Dict[str, Engine]:
+    from deploy.engine_triton import open_triton_engine
+
+    engines = {"detector": stack.enter_context(open_triton_engine(detector, uri))}
+    if classifier is not None:
+        engines["gesture"] = stack.enter_context(open_triton_engine(classifier, uri))
+    return engines
 
 
 def _usable_precision(classifier: Path, detector: Engine) -> str:

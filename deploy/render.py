@@ -3,7 +3,8 @@
     python -m deploy.render --target deepstream --version 6.3 --model models/export \\
         --gesture models/gesture --source csi://0 --sink window --out deepstream
     python -m deploy.render --check deepstream --version 6.3
-    python -m deploy.render --target triton --model models/export --gesture models/gesture --out triton
+    python -m deploy.render --target triton --model models/export --gesture models/gesture \\
+        --out triton
 
 Every value comes from the models' model.json.
 """

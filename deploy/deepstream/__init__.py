@@ -1,1 +1,1 @@
-"""DeepStream and Triton: configurations rendered from model.json, checked, and the region probe."""
+"""DeepStream and Triton: configurations from model.json, checked, and the region probe."""

@@ -1,8 +1,8 @@
 """The files of deepstream-app and of nvinfer for the hand detector, from model.json.
 
 nvinfer reads a tensor as scale * (pixel - offset), as model.json does; its built-in parser of
-DetectNet_v2 has NVIDIA's constants (35, 0.5) compiled in, so that a model with others is refused.
-Source: gstnvinfer_property_parser.cpp and nvdsinfer_context_impl.cpp, github.com/NVIDIA/DeepStream.
+DetectNet_v2 has NVIDIA's constants (35, 0.5) compiled in, so a model with others is refused.
+Source: gstnvinfer_property_parser.cpp, nvdsinfer_context_impl.cpp; github.com/NVIDIA/DeepStream.
 """
 
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -198,8 +198,8 @@ def _cluster(model: ModelInfo) -> Tuple[int, Pairs]:
     if rule.cluster == "nms":
         if rule.confidence != "max":
             raise DeployError(
-                f"postprocess confidence {rule.confidence!r} with nms: nvinfer knows the strongest "
-                "cell only; export with postprocess.confidence=max"
+                f"postprocess confidence {rule.confidence!r} with nms: nvinfer knows the "
+                "strongest cell only; export with postprocess.confidence=max"
             )
         threshold = max(rule.coverage_threshold, rule.confidence_threshold)
         return 2, [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from deploy.core.errors import DeployError
+from deploy.deepstream.app_config import UNIFIED_TRACKER
 from deploy.deepstream.keys import REPLACEMENTS, key_history, known_keys, load_document
 from deploy.deepstream.pbtxt import Field, parse_message
 from deploy.deepstream.versions import DeepStream, parse_number
@@ -18,6 +19,7 @@ NUMBERED = ("source", "sink", "message-consumer", "dewarper", "replay")
 ALIASES = {"primary-gie": "gie", "secondary-gie": "gie", "secondary-pre-process": "pre-process"}
 COLOR_KEY = re.compile(r"bbox-(border|bg)-color *\d+$")
 INI_GROUP = re.compile(r"\[([^\]]+)\]$")
+OLD_TRACKERS = ("libnvds_mot_klt.so", "libnvds_mot_iou.so", "libnvds_nvdcf.so")
 KINDS = {"number": ("int", "float"), "string": ("string",)}
 
 
@@ -144,13 +146,14 @@ def _check_ini(text: str, name: str, release: DeepStream) -> Iterator[Problem]:
         if "=" not in line or group is None:
             yield Problem(name, number, f"{line!r} is not key=value in a group; mend the line")
             continue
-        key = line.split("=", 1)[0].strip()
+        key, value = (part.strip() for part in line.split("=", 1))
         if (title, key) in seen:
             yield Problem(
                 name, number, f"[{title}] {key} is given in line {seen[title, key]} already"
             )
         seen[title, key] = number
         message = _key_problem(group, title, key, knowledge.keys, release)
+        message = message or _value_problem(group, key, value, release)
         if message:
             yield Problem(name, number, message)
 
@@ -163,6 +166,18 @@ def _key_problem(
     if key not in keys[group] and not (group == "gie" and COLOR_KEY.match(key)):
         return _unknown_key(group, title, key, keys[group], release)
     return None
+
+
+def _value_problem(group: str, key: str, value: str, release: DeepStream) -> Optional[str]:
+    """Name a tracker's library that is gone: with it the pipeline does not start."""
+    library = value.rsplit("/", 1)[-1]
+    is_old = (group, key) == ("tracker", "ll-lib-file") and library in OLD_TRACKERS
+    if not is_old or release.number < UNIFIED_TRACKER:
+        return None
+    return (
+        f"[tracker] {library} was removed by DeepStream 6.0; instead: "
+        "libnvds_nvmultiobjecttracker.so with ll-config-file=config_tracker_IOU.yml"
+    )
 
 
 def _unknown_key(group: str, title: str, key: str, known: Any, release: DeepStream) -> str:

@@ -55,16 +55,17 @@ def parse_source(uri: str) -> Source:
     if camera:
         return Source(_camera(uri, int(camera.group(1))), True, uri)
     if uri.startswith("rtsp://"):
-        reconnect = [("latency", 200), ("rtsp-reconnect-interval-sec", 10)]
-        return Source([("enable", 1), ("type", 4), ("uri", uri)] + reconnect, True, uri)
+        reconnect: Pairs = [("latency", 200), ("rtsp-reconnect-interval-sec", 10)]
+        group: Pairs = [("enable", 1), ("type", 4), ("uri", uri)]
+        return Source(group + reconnect, True, uri)
     if "://" in uri and not uri.startswith(("file://", "http://", "https://")):
         raise DeployError(
             f"source {uri} is not supported; expected csi://N, /dev/videoN, rtsp://..., "
             "http(s)://... or a video file"
         )
     full = uri if "://" in uri else Path(uri).absolute().as_uri()
-    group: Pairs = [("enable", 1), ("type", 3), ("uri", full), ("num-sources", 1)]
-    return Source(group, False, full)
+    file_group: Pairs = [("enable", 1), ("type", 3), ("uri", full), ("num-sources", 1)]
+    return Source(file_group, False, full)
 
 
 def sink_group(uri: str, release: DeepStream) -> Pairs:

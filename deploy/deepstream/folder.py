@@ -21,7 +21,7 @@ APP_FILE = "deepstream_app_config.txt"
 TENSOR_FILE = "config_infer_gesture_tensor.txt"
 MARGIN_FILE = "margin.json"
 KEY_VARIABLE = "TLT_MODEL_KEY"
-# TensorRT 7 reads no Q/DQ; 11 no longer takes a calibration cache, so that none is rendered for it.
+# TensorRT 7 reads no Q/DQ.
 FIRST_QDQ_TENSORRT = (8, 0)
 LAST_ETLT_TENSORRT = (8, 5)
 
@@ -177,8 +177,8 @@ def _precision(request: Request, model: ModelInfo) -> str:
     tensorrt = parse_number(request.release.tensorrt)
     if request.precision == "qdq" and tensorrt < FIRST_QDQ_TENSORRT:
         raise DeployError(
-            f"TensorRT {request.release.tensorrt} of DeepStream {request.release.version} reads no "
-            "Q/DQ; use --precision int8 (ONNX and calibration cache)"
+            f"TensorRT {request.release.tensorrt} of DeepStream {request.release.version} reads "
+            "no Q/DQ; use --precision int8 (ONNX and calibration cache)"
         )
     return request.precision
 

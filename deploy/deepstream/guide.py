@@ -1,4 +1,4 @@
-"""The scripts and README of a rendered folder: how each model becomes an engine, and what to run."""
+"""The scripts and README of a rendered folder: how models become engines, what to run."""
 
 from typing import List, NamedTuple, Optional
 
@@ -87,7 +87,7 @@ def readme(release: DeepStream, *, folder_name: str, notes: List[str], has_gestu
     if release.number >= (6, 1, 1):
         lines += [
             "",
-            "The image has no software codecs; for a file sink on a device without an encoder, run",
+            "The image has no software codecs; for a file sink without a hardware encoder, run",
             "/opt/nvidia/deepstream/deepstream/user_additional_install.sh in it first.",
         ]
     if has_gesture:

@@ -12,7 +12,8 @@ from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
 from deploy.core.errors import DeployError
 
 TOKEN = re.compile(
-    r"(?P<blank>[ \t\r]+|#[^\n]*)|(?P<line>\n)|(?P<string>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')"
+    r"(?P<blank>[ \t\r]+|#[^\n]*)|(?P<line>\n)"
+    r"|(?P<string>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')"
     r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?f?)"
     r"|(?P<mark>[{}\[\]<>:,;])"
 )
