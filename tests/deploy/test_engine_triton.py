@@ -136,6 +136,8 @@ def test_output_of_another_shape_is_named(server, folders):
 
 def test_late_answer_is_a_deadline(server, folders):
     served, uri = server
+    # Computes without a session, which would be closed before the late answer is made.
+    served.models["tiny-detector"] = (tiny_models.detector_info(), tiny_models.detect)
     served.delay_s = 1.0
     refused(folders["detector"], uri + "?timeout_s=0.3", ["no answer", "0.3 s"])
 
