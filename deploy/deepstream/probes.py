@@ -1,8 +1,8 @@
 """Glue between DeepStream's metadata and deploy.deepstream.margin; `pyds` or `pyservicemaker`.
 
 The two bindings differ in how frames, objects and tensors are reached (linked lists of casts;
-plain iterators); `PydsMeta` and `ServiceMakerMeta` give both the same few functions, and `Probes` does
-the work. An object's box is `rect_params` (left, top, width, height) in muxer pixels in both.
+plain iterators); `PydsMeta` and `ServiceMakerMeta` give both the same few functions, and `Probes`
+does the work. An object's box is `rect_params` (left, top, width, height) in muxer pixels in both.
 Sources: deepstream_python_apps (deepstream-ssd-parser for tensors); deepstream test1 of Service
 Maker for Python (`BatchMetadataOperator`, `object_items`, `rect_params`).
 """

@@ -10,7 +10,8 @@ import socket
 import threading
 import time
 from concurrent import futures
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
 
 import numpy as np
 
@@ -130,14 +131,14 @@ def _handler(served):
             self.send_header("Content-Length", str(len(body)))
             if header is not None:
                 self.send_header("Inference-Header-Content-Length", str(header))
-            self.end_headers()
             with contextlib.suppress(BrokenPipeError):  # the client has given up waiting
+                self.end_headers()
                 self.wfile.write(body)
 
     return Handler
 
 
-class _HttpServer(ThreadingHTTPServer):
+class _HttpServer(ThreadingMixIn, HTTPServer):
     """Closes kept-alive connections too when it ends, as a server does that dies."""
 
     daemon_threads = True

@@ -1,6 +1,7 @@
 """Rendered folders: accepted by the checker and by the protobufs, with model.json's values."""
 
 import re
+import sys
 
 import pytest
 
@@ -9,6 +10,7 @@ from deploy.core.cluster import Postprocess
 from deploy.core.grid import Grid
 from deploy.core.model_json import add_sha256, write_model_json
 from deploy.core.preprocess import Preprocess
+from deploy.deepstream import margin_app
 from deploy.deepstream.app_config import DetectorFile, detector_groups, write_ini
 from deploy.deepstream.folder import KEY_VARIABLE
 from deploy.deepstream.pbtxt import parse_message
@@ -215,6 +217,15 @@ def test_bad_input_is_one_line_and_writes_nothing(folders, version, changes, wor
     for word in words:
         assert word in line
     assert not (folders / "out").exists()
+
+
+@pytest.mark.parametrize(("version", "module"), [("6.3", "pyds"), ("8.0", "pyservicemaker")])
+def test_margin_application_reads_what_is_rendered(folders, version, module, monkeypatch, capsys):
+    """It gets as far as the bindings, which only a machine with DeepStream has."""
+    assert deepstream(folders, version) == 0
+    monkeypatch.setitem(sys.modules, module, None)
+    assert margin_app.main(["--folder", str(folders / "out")]) == 1
+    assert f"error: {module} is not installed" in capsys.readouterr().err
 
 
 def test_swapped_folders_are_named(folders, capsys):
