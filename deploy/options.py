@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, Iterator, Optional
 
 import numpy as np
 
+from deploy.core.errors import DeployError
 from deploy.core.model_json import read_model_json
 from deploy.engine import AUTO, PRECISIONS, RUNTIMES, Engine, available_precisions, open_engine
 from deploy.models import choose_engine, find_classifier, find_detector
@@ -35,7 +36,7 @@ def open_engines(args: argparse.Namespace) -> Iterator[Dict[str, Engine]]:
     classifier = None if args.no_gesture else find_classifier(args.gesture)
     with contextlib.ExitStack() as stack:
         if getattr(args, "engine", None) is not None:
-            engines = _open_on_server(stack, args.engine, detector, classifier)
+            engines = _open_on_server(stack, args, detector, classifier)
         else:
             engines = _open_here(stack, args, detector, classifier)
         for engine in engines.values():
@@ -73,10 +74,16 @@ def _open_here(
 
 
 def _open_on_server(
-    stack: contextlib.ExitStack, uri: str, detector: Path, classifier: Optional[Path]
+    stack: contextlib.ExitStack,
+    args: argparse.Namespace,
+    detector: Path,
+    classifier: Optional[Path],
 ) -> Dict[str, Engine]:
     from deploy.engine_triton import open_triton_engine
 
+    if (args.runtime, args.precision) != (AUTO, AUTO):
+        raise DeployError("--engine takes no --runtime or --precision; the server has chosen")
+    uri = args.engine
     engines = {"detector": stack.enter_context(open_triton_engine(detector, uri))}
     if classifier is not None:
         engines["gesture"] = stack.enter_context(open_triton_engine(classifier, uri))

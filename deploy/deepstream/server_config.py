@@ -37,7 +37,7 @@ def gesture_config(model: ModelInfo, release: DeepStream, *, form: str) -> str:
         ("unique_id", GESTURE_ID),
         ("gpu_ids", [0]),
         ("max_batch_size", MAX_HANDS),
-        ("backend", _backend(model, is_modern=is_modern)),
+        ("backend", _backend(model, form, is_modern=is_modern)),
         ("preprocess", _preprocess(model, release, form)),
         ("postprocess", _postprocess(form)),
     ]
@@ -62,15 +62,18 @@ def gesture_config(model: ModelInfo, release: DeepStream, *, form: str) -> str:
     )
 
 
-def _backend(model: ModelInfo, *, is_modern: bool) -> Message:
+def _backend(model: ModelInfo, form: str, *, is_modern: bool) -> Message:
     repository: Message = [("root", REPOSITORY), ("strict_model_config", True)]
     server: Message = [("model_name", model.name), ("version", -1), ("model_repo", repository)]
-    return [
-        ("inputs", [("name", model.input_name), ("dims", list(model.input_shape))]),
-    ] + [
-        *[("outputs", [("name", name)]) for name in model.outputs],
-        ("triton" if is_modern else "trt_is", server),
+    message: Message = [
+        ("inputs", [("name", model.input_name), ("dims", list(model.input_shape))])
     ]
+    message += [("outputs", [("name", name)]) for name in model.outputs]
+    message.append(("triton" if is_modern else "trt_is", server))
+    if is_modern and form == "tensor":
+        # The probe reads the probabilities on the CPU.
+        message.append(("output_mem_type", Word("MEMORY_TYPE_CPU")))
+    return message
 
 
 def _preprocess(model: ModelInfo, release: DeepStream, form: str) -> Message:

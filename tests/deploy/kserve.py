@@ -92,6 +92,7 @@ def grpc_server(served):
 def _handler(served):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def log_message(self, *arguments):
             """Say nothing."""

@@ -1,5 +1,6 @@
 """The client of Triton against a real server on loopback that computes with ONNX Runtime."""
 
+import argparse
 import contextlib
 
 import numpy as np
@@ -9,6 +10,7 @@ from deploy import engine_triton, run
 from deploy.core.errors import DeployError
 from deploy.engine import open_engine
 from deploy.engine_triton import open_triton_engine, parse_address
+from deploy.options import add_engine_arguments, open_engines
 from tests.deploy import kserve, tiny_models
 
 TRANSPORTS = ("grpc", "http")
@@ -162,6 +164,17 @@ def test_server_that_goes_away_is_named(transport, folders):
             stack.close()
             with pytest.raises(DeployError, match="does not answer"):
                 engine.infer(random_batch(1))
+
+
+def test_runtime_beside_a_server_is_refused(folders):
+    parser = argparse.ArgumentParser()
+    add_engine_arguments(parser)
+    options = ["--detector", str(folders["detector"]), "--no-gesture"]
+    options += ["--engine", "triton://h:1", "--runtime", "onnxruntime"]
+    with pytest.raises(DeployError, match="--engine takes no --runtime"), open_engines(
+        parser.parse_args(options)
+    ):
+        pass
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
