@@ -49,10 +49,10 @@ def deepstream_files(request: Request) -> Files:
     notes: List[str] = []
     builds: List[guide.Build] = []
     nvinfer = _add_detector(files, notes, builds, request, detector)
-    gesture = None
+    gesture, needed = None, {}
     if request.gesture is not None:
         gesture = _read_model(request.gesture, "classifier", "--gesture")
-        _add_gesture(files, notes, builds, request, gesture)
+        needed = _add_gesture(files, notes, builds, request, gesture)
     groups = app_config.app_groups(
         source,
         request.sinks,
@@ -66,7 +66,7 @@ def deepstream_files(request: Request) -> Files:
     files[app_config.LABELS_FILE] = "".join(f"{name}\n" for name in detector.classes).encode()
     if gesture is not None:
         files[MARGIN_FILE] = _margin_json(request, source.uri, is_live=source.is_live)
-    script = guide.run_script(builds, release, f"deepstream-app -c {APP_FILE}")
+    script = guide.run_script(builds, release, f"deepstream-app -c {APP_FILE}", needed=needed)
     files["run.sh"] = script.encode()
     notes.append(f"tracker: {dict(app_config.tracker_pairs(request.tracker, release))}")
     text = guide.readme(
@@ -97,7 +97,7 @@ def triton_files(
         for name, content in files.items()
     }
     command = f"tritonserver --model-repository={server_config.REPOSITORY}"
-    placed["run.sh"] = guide.run_script(builds, release, command).encode()
+    placed["run.sh"] = guide.run_script(builds, release, command, needed={}).encode()
     return placed
 
 
@@ -201,7 +201,9 @@ def _add_gesture(
     builds: List[guide.Build],
     request: Request,
     model: ModelInfo,
-) -> None:
+) -> Dict[str, str]:
+    """Add the classifier; return the plans that only a person can make, and the guide to each."""
+    needed = {}
     folder = request.gesture or Path()
     repository = server_config.REPOSITORY
     batch = server_config.MAX_HANDS
@@ -212,6 +214,7 @@ def _add_gesture(
         guide_name = model.files.get("convert", model.files["etlt"])
         for name in {model.files["etlt"], guide_name}:
             files[f"models/{name}"] = (folder / name).read_bytes()
+        needed[plan] = f"models/{guide_name}"
         notes.append(f"gestures: encrypted; models/{guide_name} says how to make {plan}")
     elif request.form == "plan":
         onnx = f"models/{model.files['fp32']}" if "fp32" in model.files else ""
@@ -227,6 +230,7 @@ def _add_gesture(
     files[app_config.GESTURE_FILE] = text.encode()
     files[TENSOR_FILE] = server_config.gesture_config(model, release, form="tensor").encode()
     files[f"models/gesture_{FILE_NAME}"] = (folder / FILE_NAME).read_bytes()
+    return needed
 
 
 def _fp32_bytes(folder: Path, model: ModelInfo) -> bytes:

@@ -1,6 +1,6 @@
 """The scripts and README of a rendered folder: how models become engines, what to run."""
 
-from typing import List, NamedTuple, Optional
+from typing import List, Mapping, NamedTuple, Optional
 
 from deploy.core.model_json import ModelInfo
 from deploy.deepstream.versions import DeepStream, parse_number
@@ -48,8 +48,13 @@ def trtexec_line(build: Build, release: DeepStream) -> str:
     return " ".join(words)
 
 
-def run_script(builds: List[Build], release: DeepStream, command: Optional[str]) -> str:
-    """Return the shell script that builds what is missing, and then runs the command, if any."""
+def run_script(
+    builds: List[Build], release: DeepStream, command: str, *, needed: Mapping[str, str]
+) -> str:
+    """Return the shell script that builds what is missing, and then runs the command.
+
+    needed: plans that it cannot build, and the guide to each; without one it ends with a line.
+    """
     lines = ["#!/usr/bin/env bash", "set -euo pipefail", 'cd "$(dirname "$0")"']
     for build in builds:
         lines += [
@@ -59,7 +64,14 @@ def run_script(builds: List[Build], release: DeepStream, command: Optional[str])
             f"  mv {build.plan}.part {build.plan}",
             "fi",
         ]
-    return "\n".join(lines + ([f'exec {command} "$@"'] if command else [])) + "\n"
+    for plan, hint in needed.items():
+        lines += [
+            f"if [ ! -s {plan} ]; then",
+            f'  echo "error: {plan} is missing; {hint} says how to make it" >&2',
+            "  exit 1",
+            "fi",
+        ]
+    return "\n".join(lines + [f'exec {command} "$@"']) + "\n"
 
 
 def readme(release: DeepStream, *, folder_name: str, notes: List[str], has_gesture: bool) -> str:

@@ -1,6 +1,7 @@
 """Rendered folders: accepted by the checker and by the protobufs, with model.json's values."""
 
 import re
+import subprocess
 import sys
 
 import pytest
@@ -164,6 +165,20 @@ def test_encrypted_detector_takes_its_key_from_the_environment(folders, monkeypa
     assert ini(folders, "config_infer_detector.txt")["tlt-model-key"] == "made-up"
     assert deepstream(folders, "7.1", model=folder, out=folders / "new") == 1
     assert "etlt" in capsys.readouterr().err
+
+
+def test_encrypted_classifier_is_asked_for_with_its_guide(folders):
+    tiny_models.write_encrypted(folders / "gesturenet")
+    assert deepstream(folders, "6.0", gesture=folders / "gesturenet") == 0
+    assert (folders / "out/models/convert.md").read_text() == "made up\n"
+    done = subprocess.run(  # noqa: UP022 (3.6 has no capture_output)
+        [str(folders / "out/run.sh")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,  # noqa: UP021 (3.6 has no text)
+    )
+    assert done.returncode == 1
+    assert "1/model.plan is missing; models/convert.md" in done.stderr
 
 
 @pytest.mark.parametrize(("version", "field"), [("5.1", "trt_is"), ("6.0", "triton")])
