@@ -3,10 +3,11 @@
 import argparse
 import contextlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Optional
 
 import numpy as np
 
+from deploy.core.errors import DeployError
 from deploy.core.model_json import read_model_json
 from deploy.engine import AUTO, PRECISIONS, RUNTIMES, Engine, available_precisions, open_engine
 from deploy.models import choose_engine, find_classifier, find_detector
@@ -19,6 +20,9 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-gesture", action="store_true", help="only find hands")
     parser.add_argument("--runtime", choices=(AUTO,) + RUNTIMES, default=AUTO)
     parser.add_argument("--precision", choices=(AUTO,) + PRECISIONS, default=AUTO)
+    parser.add_argument(
+        "--engine", metavar="URI", help="a Triton server instead: triton://HOST:8001"
+    )
 
 
 @contextlib.contextmanager
@@ -30,15 +34,11 @@ def open_engines(args: argparse.Namespace) -> Iterator[Dict[str, Engine]]:
     """
     detector = find_detector(args.detector)
     classifier = None if args.no_gesture else find_classifier(args.gesture)
-    choice = choose_engine(detector, runtime=args.runtime, precision=args.precision)
     with contextlib.ExitStack() as stack:
-        engines = {"detector": stack.enter_context(open_engine(detector, **choice._asdict()))}
-        if classifier is not None:
-            runtime = engines["detector"].plan.runtime
-            precision = _usable_precision(classifier, engines["detector"])
-            engines["gesture"] = stack.enter_context(
-                open_engine(classifier, runtime=runtime, precision=precision)
-            )
+        if getattr(args, "engine", None) is not None:
+            engines = _open_on_server(stack, args, detector, classifier)
+        else:
+            engines = _open_here(stack, args, detector, classifier)
         for engine in engines.values():
             engine.infer(np.zeros((1,) + tuple(engine.model.input_shape), np.float32))
         yield engines
@@ -54,6 +54,40 @@ def positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
         return value
 
     return parse
+
+
+def _open_here(
+    stack: contextlib.ExitStack,
+    args: argparse.Namespace,
+    detector: Path,
+    classifier: Optional[Path],
+) -> Dict[str, Engine]:
+    choice = choose_engine(detector, runtime=args.runtime, precision=args.precision)
+    engines = {"detector": stack.enter_context(open_engine(detector, **choice._asdict()))}
+    if classifier is not None:
+        runtime = engines["detector"].plan.runtime
+        precision = _usable_precision(classifier, engines["detector"])
+        engines["gesture"] = stack.enter_context(
+            open_engine(classifier, runtime=runtime, precision=precision)
+        )
+    return engines
+
+
+def _open_on_server(
+    stack: contextlib.ExitStack,
+    args: argparse.Namespace,
+    detector: Path,
+    classifier: Optional[Path],
+) -> Dict[str, Engine]:
+    from deploy.engine_triton import open_triton_engine
+
+    if (args.runtime, args.precision) != (AUTO, AUTO):
+        raise DeployError("--engine takes no --runtime or --precision; the server has chosen")
+    uri = args.engine
+    engines = {"detector": stack.enter_context(open_triton_engine(detector, uri))}
+    if classifier is not None:
+        engines["gesture"] = stack.enter_context(open_triton_engine(classifier, uri))
+    return engines
 
 
 def _usable_precision(classifier: Path, detector: Engine) -> str:

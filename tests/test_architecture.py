@@ -20,6 +20,7 @@ ROOM_PROGRAMS = {"stages/gesturenet/label.py", "stages/gesturenet/labelling/crop
 LAZY_IN_DEPLOY = {
     "onnxruntime": {"engine_onnxruntime.py"},
     "openvino": {"engine_openvino.py"},
+    "tritonclient": {"engine_triton.py"},
     "tensorrt": {"engine_tensorrt.py"},
     "pycuda": {"engine_tensorrt.py"},
 }

@@ -1,0 +1,1 @@
+"""DeepStream and Triton: configurations from model.json, checked, and the region probe."""
