@@ -23,7 +23,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install repro test test-fast test-kill test-py36 test-bare check format lock ui demo bench-train pull push pictures browser clean
+.PHONY: help install repro test test-fast test-kill test-py36 test-triton test-bare check format lock ui demo bench-train pull push pictures browser clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -52,6 +52,9 @@ test-kill: $(STAMP)  ## The pipeline, killed in every stage, ends in the same by
 
 test-py36: $(STAMP)  ## deploy's tests on a real Python 3.6, where one is installed
 	bash tests/py36.sh
+
+test-triton: $(STAMP)  ## The Triton engine with NVIDIA's client, in an environment of its own
+	bash tests/triton.sh
 
 test-bare:  ## Training without DVC, MLflow and exporters, as on a bare GPU node, for each of BARE='3.10:2.8.0 3.12'
 	PIP_ARGS="$(PIP_ARGS)" bash tests/bare.sh $(BARE)

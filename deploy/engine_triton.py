@@ -215,7 +215,7 @@ def _timeout_s(text: Optional[str]) -> float:
 def _import_client(transport: str) -> Any:
     try:
         return importlib.import_module("tritonclient." + transport)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the latter for a client of the other transport
         raise DeployError(
             f"the client of Triton is not installed ({error}); "
             f"run: {sys.executable} -m pip install 'tritonclient[{transport}]'"

@@ -146,7 +146,8 @@ def gesture_table(gesture: Metrics) -> str:
     ]
     overall = (
         f"Accuracy {number(gesture.get('accuracy'))} on {number(gesture.get('num_crops'))} crops, "
-        f"expected calibration error {number(gesture.get('ece'))}."
+        f"expected calibration error {number(gesture.get('ece'))}; of the hands without a gesture "
+        f"{number(gesture.get('false_alarm_share'))} would begin one, held still."
     )
     parts = [overall, table(("gesture", "precision", "recall", "crops"), rows)]
     if len(sources) > 1:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.core.roi import RoiRule
+from deploy.core.smoother import DEFAULT_RULE
 from deploy.machine import available_cpus
 from stages._stage import Stage, Summary, main
 from stages.datasets.index import read_gestures, read_stems
@@ -28,6 +29,7 @@ from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
 from stages.gesturenet.converting import GUIDE, support_lines
 from stages.gesturenet.crop_folders import load_crop_folders, source_of, split_sources
 from stages.gesturenet.crops import (
+    NO_GESTURE,
     Crops,
     check_classes,
     concatenate_crops,
@@ -42,6 +44,7 @@ from stages.gesturenet.metrics import (
     accuracy,
     calibration_bins,
     confusion_matrix,
+    false_alarm_share,
     summarise,
 )
 from stages.gesturenet.model import count_macs, count_parameters
@@ -209,6 +212,12 @@ def measure(class_id: np.ndarray, scores: dict[str, np.ndarray]) -> dict[str, ob
     return {
         **summarise(class_id, scores["fp32"], names=GESTURES),
         "accuracy_int8": accuracy(int8),
+        "false_alarm_share": false_alarm_share(
+            scores["fp32"],
+            class_id,
+            idle=GESTURES.index(NO_GESTURE),
+            threshold=DEFAULT_RULE.enter_threshold,
+        ),
         "int8_agreement": agreement,
     }
 

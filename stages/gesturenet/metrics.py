@@ -91,6 +91,21 @@ def expected_calibration_error(
     return float(gaps.sum() / max(len(class_id), 1))
 
 
+def false_alarm_share(
+    probabilities: np.ndarray, class_id: np.ndarray, *, idle: int, threshold: float
+) -> float | None:
+    """Return which share of the crops of class `idle` would begin a gesture; None without any.
+
+    probabilities: (N, C); threshold: of the runtime's smoother. A hand that is held still begins
+    the most probable gesture if that reaches it: the average of equal frames is the frame.
+    """
+    idle_rows = probabilities[class_id == idle]
+    if not len(idle_rows):
+        return None
+    begins = (idle_rows.argmax(axis=1) != idle) & (idle_rows.max(axis=1) >= threshold)
+    return float(begins.mean())
+
+
 def summarise(
     class_id: np.ndarray, probabilities: np.ndarray, *, names: Sequence[str]
 ) -> dict[str, object]:

@@ -183,3 +183,13 @@ def test_client_that_is_not_installed_is_one_line_with_the_command(
 ):
     monkeypatch.setitem(__import__("sys").modules, "tritonclient." + transport, None)
     refused(folders["detector"], f"{SCHEMES[transport]}://h:1", ["pip install", transport])
+
+
+@pytest.mark.parametrize("error", [ImportError("no module"), RuntimeError("no grpc support")])
+def test_client_without_its_transport_is_one_line(folders, monkeypatch, error):
+    def refuse(name):
+        raise error
+
+    monkeypatch.setattr(engine_triton.importlib, "import_module", refuse)
+    uri = "triton://127.0.0.1:8001"
+    refused(folders["detector"], uri, ["is not installed", "pip install 'tritonclient[grpc]'"])

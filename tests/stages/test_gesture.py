@@ -55,7 +55,7 @@ def test_all_outputs_are_there(
     metrics = run_gesture(tmp_path, GESTURE, monkeypatch)
     assert metrics["trained_on"] == "dataset"
     assert (metrics["num_crops"], metrics["num_train_crops"]) == (12, 12)
-    assert {"accuracy", "accuracy_int8", "ece", "macs", "params", "per_class"} <= set(metrics)
+    assert {"accuracy", "ece", "false_alarm_share", "macs", "params", "per_class"} <= set(metrics)
     folder = tmp_path / "models" / "gesture"
     check_sha256(folder, read_model_json(folder))
     results = tmp_path / "results" / "gesture"
@@ -133,6 +133,39 @@ def test_a_source_that_is_not_there_is_one_line(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == "error: gesture.folders names the source 'carl', known: anna"
     assert not (tmp_path / "models" / "gesture").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "message"),
+    [
+        ("fist/anna_1.png", 3, "is 3x3 pixels, expected 16 or more; remove it"),
+        ("peace/anna_1.png", 40, "is no class; known: thumbs_up, fist, stop, ok, two, random"),
+        ("fist/anna_1.txt", 0, "fist has no picture (.jpg, .jpeg, .png)"),
+    ],
+)
+def test_bad_crops_of_ones_own_are_one_line_and_leave_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    side: int,
+    message: str,
+) -> None:
+    write_kitti(tmp_path, num_frames=6)
+    path = tmp_path / "own" / name
+    path.parent.mkdir(parents=True)
+    if side:
+        cv2.imwrite(str(path), np.zeros((side, side, 3), np.uint8))
+    else:
+        path.write_text("")
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"gesture": {}}}))
+    section = {**GESTURE, "folders": {"paths": [str(tmp_path / "own")]}}
+    assert run_stage("gesture", run, tmp_path, {"gesture": section}, monkeypatch) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not (tmp_path / "models").exists()
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_dataset_without_gestures_gets_a_model_trained_on_drawn_hands(

@@ -122,5 +122,5 @@ def test_gestures_are_listed_by_source_where_there_are_several():
     assert "anna" not in gesture_table(gesture)
     sources.append({"source": "dataset", "accuracy": 1.0, "num_crops": 2})
     text = gesture_table(gesture)
-    assert "expected calibration error 0.030." in text
+    assert "expected calibration error 0.030; of the hands" in text
     assert "| anna | 0.750 | 8 |" in text

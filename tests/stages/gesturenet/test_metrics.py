@@ -7,6 +7,7 @@ from stages.gesturenet.metrics import (
     class_figures,
     confusion_matrix,
     expected_calibration_error,
+    false_alarm_share,
     fit_temperature,
     negative_log_likelihood,
     softmax,
@@ -98,3 +99,10 @@ def test_bins_hold_counts_mean_confidence_and_accuracy() -> None:
     assert bins.accuracy[[5, 6, 8, 9]].tolist() == [0.0, 1.0, 1.0, 0.0]
     empty = calibration_bins(np.zeros((0, 2)), np.zeros(0, int))
     assert empty.num_answers.sum() == 0
+
+
+def test_false_alarms_are_sure_gestures_of_idle_hands_alone() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.59, 0.41], [0.6, 0.4], [0.1, 0.9], [0.9, 0.1]])
+    class_id = np.array([1, 1, 1, 1, 0])
+    assert false_alarm_share(probabilities, class_id, idle=1, threshold=0.6) == 0.5
+    assert false_alarm_share(probabilities[4:], class_id[4:], idle=1, threshold=0.6) is None

@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import torch
+import yaml
 
 from stages.gesturenet.model import (
     Architecture,
@@ -41,6 +44,13 @@ def test_default_network_costs_less_than_a_quarter_of_resnet18() -> None:
     model = GestureClassifier(Architecture())
     assert count_macs(model, (160, 160)) <= resnet18_macs(160) / 4
     assert count_macs(model, (160, 160)) < 45e6  # the runtime's budget, per hand and frame
+
+
+def test_the_strong_recipe_costs_less_than_a_quarter_of_resnet18_too() -> None:
+    preset = Path(__file__).parents[3] / "conf" / "gesture" / "real.yaml"
+    width = yaml.safe_load(preset.read_text())["width"]
+    model = GestureClassifier(Architecture(width=width))
+    assert count_macs(model, (160, 160)) <= resnet18_macs(160) / 4
 
 
 def test_macs_and_parameters_by_hand() -> None:
