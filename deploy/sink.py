@@ -12,6 +12,7 @@ Nothing is opened, and no earlier file touched, before the first frame has been 
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import IO, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -25,6 +26,9 @@ from deploy.core.events import GestureEvent, format_event
 FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 KNOWN = "NAME.mp4, .avi or .webm, FOLDER/, NAME.jsonl, - (standard output) or window"
 JPEG_QUALITY = 90
+# OpenCV does not say that a video could not be written: the space is looked at instead.
+LEAST_FREE_MB = 16
+FREE_CHECK_FRAMES = 30
 END_KEYS = (ord("q"), 27)
 
 
@@ -87,8 +91,18 @@ class VideoSink:
                 f"sink {self.uri} began with frames of {self._image_wh}, frame {index} is "
                 f"{seen_wh}; a video needs one size, write to FOLDER/ instead"
             )
+        if index % FREE_CHECK_FRAMES == 0:
+            self._check_free()
         self._writer.write(image)  # type: ignore[union-attr]
         return True
+
+    def _check_free(self) -> None:
+        free_mb = shutil.disk_usage(os.path.dirname(self.uri) or ".").free / 2**20
+        if free_mb < LEAST_FREE_MB:
+            raise DeployError(
+                f"sink {self.uri} ends: {free_mb:.0f} MB are free, expected {LEAST_FREE_MB}; "
+                "make room"
+            )
 
     def close(self) -> None:
         """Finish the file."""
