@@ -3,7 +3,8 @@
     python -m deploy.run --source clip.mp4 --sink out.mp4 --sink events.jsonl
 
 Sources: a video file, a folder of images, a camera (0 or /dev/video0), rtsp://. Sinks, any number:
-NAME.mp4, .avi or .webm, FOLDER/ of pictures, NAME.jsonl or - (events), window.
+NAME.mp4, .avi or .webm, FOLDER/ of pictures, NAME.jsonl or - (events), mqtt://HOST/TOPIC (events),
+http://127.0.0.1:PORT (web page, /events, /healthz, /metrics), window.
 Ctrl-C ends in order: open gestures are closed by `lost` events and files are finished.
 """
 
@@ -70,8 +71,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def run(args: argparse.Namespace) -> Totals:
     """Open everything, run to the end of the source, and write the statistics."""
-    sinks = make_sinks(args.sink)
     latency, health = Latency(), Health()
+    sinks = make_sinks(args.sink, health=health, latency=latency)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(args.source, fps=args.fps, health=health))
         engines = stack.enter_context(open_engines(args))

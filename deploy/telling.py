@@ -5,13 +5,13 @@ from typing import List, Sequence, Tuple
 from deploy.core.errors import DeployError
 from deploy.core.events import GestureEvent
 from deploy.health import Health
-from deploy.sink import EventSink
+from deploy.sink import AnyEventSink
 
 
 class Teller:
     """The event sinks of a run; errors holds what those that failed raised."""
 
-    def __init__(self, sinks: Sequence[EventSink], health: Health) -> None:
+    def __init__(self, sinks: Sequence[AnyEventSink], health: Health) -> None:
         self.errors: List[DeployError] = []
         self._sinks = list(sinks)
         self._health = health
@@ -34,7 +34,7 @@ class Teller:
         for sink in self._sinks:
             sink.close()
 
-    def _write_one(self, sink: EventSink, event: GestureEvent) -> None:
+    def _write_one(self, sink: AnyEventSink, event: GestureEvent) -> None:
         try:
             sink.write(event)
         except DeployError as error:

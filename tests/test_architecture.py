@@ -22,6 +22,7 @@ LAZY_IN_DEPLOY = {
     "openvino": {"engine_openvino.py"},
     "tensorrt": {"engine_tensorrt.py"},
     "pycuda": {"engine_tensorrt.py"},
+    "paho": {"sink_mqtt.py"},
 }
 
 
