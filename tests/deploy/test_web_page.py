@@ -1,4 +1,4 @@
-"""The page in a real browser: picture, gesture, events and state, without a line in the console."""
+"""The page in a real browser: picture, gesture, events and state; an empty console."""
 
 import sys
 import time
@@ -32,9 +32,7 @@ def test_page_shows_the_run(width):
             shown = browser.run("return document.getElementById('gesture').textContent")
             state = browser.run("return document.getElementById('state').textContent")
             picture = browser.run("return document.getElementById('picture').naturalWidth")
-            overflow = browser.run(
-                "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            )
+            overflow = browser.run("return document.body.scrollWidth - document.body.clientWidth")
             page.events.write(EVENT)
             time.sleep(0.3)
             rows = browser.run("return document.getElementById('events').innerText")
