@@ -57,14 +57,18 @@ class Pipeline:
         source: str = "",
         latency: Optional[Latency] = None,
         health: Optional[Health] = None,
+        classify_every: int = 1,
     ) -> None:
         """source: the URI that events name; health: takes the faults.
+
+        classify_every: each hand is classified in one of so many frames, in turn.
 
         Raises DeployError for a model of the wrong kind.
         """
         _check_kind(detector.model, "detector")
         self.latency = latency or Latency()
         self._health = health or Health()
+        self._classify_every = classify_every
         self._detector = detector
         self._classifier = classifier
         self._source = source
@@ -88,10 +92,15 @@ class Pipeline:
         changes = self._lose(update.lost)
         regions = None
         if self._classifier is not None:
-            regions, probabilities = classify_hands(
-                self._classifier, frame.image, detections.xyxy, self.latency
+            due = [
+                n for n, t in enumerate(tracks) if (frame.number - t) % self._classify_every == 0
+            ]
+            rule = self._classifier.model.roi or RoiRule()
+            regions = expand_boxes(detections.xyxy, rule, image_wh=_image_wh(frame.image))
+            _, probabilities = classify_hands(
+                self._classifier, frame.image, detections.xyxy[due], self.latency
             )
-            for track, row in zip(tracks, probabilities):
+            for track, row in zip([tracks[index] for index in due], probabilities):
                 if not self._is_finite(row):
                     continue
                 found = self._smoother.update(track, row, time_s=frame.time_s)

@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> Totals:
             source=source.uri,
             latency=latency,
             health=health,
+            classify_every=args.classify_every,
         )
         totals = run_source(source, pipeline, sinks, max_frames=args.max_frames, health=health)
         infos = {name: engine.info() for name, engine in engines.items()}
@@ -160,6 +161,9 @@ def _parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add_engine_arguments(parser)
     parser.add_argument("--fps", type=positive(float), help="frames/s of a folder of images")
     parser.add_argument("--max-frames", type=positive(int), metavar="N", help="stop after N")
+    parser.add_argument(
+        "--classify-every", type=positive(int), default=1, metavar="K", help="frames per look"
+    )
     parser.add_argument("--stats", metavar="FILE.json", help="write latency percentiles per step")
     return parser.parse_args(argv)
 
