@@ -23,7 +23,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install repro test test-fast test-kill test-py36 test-triton test-bare check format lock ui demo bench-train pull push pictures browser clean
+.PHONY: help install repro test test-fast test-kill test-py36 test-triton test-bare check format lock ui demo bench-train pull push pictures browser system-packages clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -92,6 +92,9 @@ push: $(STAMP)  ## Store the pipeline's outputs in the DVC remote of .dvc/config
 
 browser:  ## Install Debian's Chromium, with which the pictures of the README are taken (needs root)
 	apt-get update -qq && apt-get install -y -qq chromium chromium-driver fonts-dejavu-core
+
+system-packages:  ## Install Debian's mosquitto, the broker that tests kill and restart (needs root)
+	apt-get update -qq && apt-get install -y -qq mosquitto
 
 pictures: $(STAMP)  ## Renew the README's pictures (after make repro; the MLflow page needs make browser)
 	python -m docs.pictures

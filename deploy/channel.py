@@ -2,6 +2,7 @@
 
 import collections
 import threading
+import time
 from typing import Any, Deque, Iterator, Optional
 
 # How long a reader that waits takes to notice `interrupt`.
@@ -58,7 +59,13 @@ class Channel:
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the items in order until the writer finishes; raise its error then."""
+        return (item for item in self.poll(float("inf")) if item is not None)
+
+    def poll(self, idle_s: float) -> Iterator[Any]:
+        """Yield as an iteration does, and None each time that nothing came for idle_s seconds."""
+        told_s = time.perf_counter()
         while not self._interrupted:
+            item = None
             with self._changed:
                 if self._items:
                     item = self._items.popleft()
@@ -68,6 +75,8 @@ class Channel:
                 elif self._finished:
                     return
                 else:
-                    self._changed.wait(POLL_S)
-                    continue
+                    self._changed.wait(min(POLL_S, idle_s))
+                    if time.perf_counter() - told_s < idle_s:
+                        continue
             yield item
+            told_s = time.perf_counter()

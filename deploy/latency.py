@@ -32,7 +32,7 @@ class Latency:
 
     def summary(self) -> Dict[str, Dict[str, float]]:
         """Return the percentiles and the number of samples, by step; see summarize."""
-        return {step: summarize(list(samples)) for step, samples in self._samples.items()}
+        return {step: summarize(list(samples)) for step, samples in list(self._samples.items())}
 
 
 def summarize(milliseconds: Sequence[float]) -> Dict[str, float]:

@@ -5,7 +5,7 @@ a frame are classified in one batch. Nothing here reads a source, writes a sink 
 """
 
 import time
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from deploy.core.preprocess import image_to_tensor, images_to_batch
 from deploy.core.roi import RoiRule, crop_regions, expand_boxes
 from deploy.core.smoother import Change, Phase, Smoother
 from deploy.core.tracker import Tracker
+from deploy.health import Health
 from deploy.latency import Latency
 from deploy.source import Frame
 
@@ -55,10 +56,19 @@ class Pipeline:
         *,
         source: str = "",
         latency: Optional[Latency] = None,
+        health: Optional[Health] = None,
+        classify_every: int = 1,
     ) -> None:
-        """source: the URI that events name. Raises DeployError for a model of the wrong kind."""
+        """source: the URI that events name; health: takes the faults.
+
+        classify_every: each hand is classified in one of so many frames, in turn.
+
+        Raises DeployError for a model of the wrong kind.
+        """
         _check_kind(detector.model, "detector")
         self.latency = latency or Latency()
+        self._health = health or Health()
+        self._classify_every = classify_every
         self._detector = detector
         self._classifier = classifier
         self._source = source
@@ -75,17 +85,24 @@ class Pipeline:
         """Take in the next frame; return its hands and what began, holds, ended or was lost."""
         self._frame = frame
         self.latency.add("decode", frame.decode_ms)
-        detections = detect_hands(self._detector, frame.image, self.latency)
+        detections = detect_hands(self._detector, frame.image, self.latency, check=self._is_finite)
         with self.latency.measure("track"):
             update = self._tracker.update(detections, time_s=frame.time_s)
         tracks = update.track_id.tolist()
         changes = self._lose(update.lost)
         regions = None
         if self._classifier is not None:
-            regions, probabilities = classify_hands(
-                self._classifier, frame.image, detections.xyxy, self.latency
+            due = [
+                n for n, t in enumerate(tracks) if (frame.number - t) % self._classify_every == 0
+            ]
+            rule = self._classifier.model.roi or RoiRule()
+            regions = expand_boxes(detections.xyxy, rule, image_wh=_image_wh(frame.image))
+            _, probabilities = classify_hands(
+                self._classifier, frame.image, detections.xyxy[due], self.latency
             )
-            for track, row in zip(tracks, probabilities):
+            for track, row in zip([tracks[index] for index in due], probabilities):
+                if not self._is_finite(row):
+                    continue
                 found = self._smoother.update(track, row, time_s=frame.time_s)
                 changes += [(track, change) for change in found]
         hands = self._hands(detections, tracks, regions)
@@ -100,6 +117,18 @@ class Pipeline:
             return []
         frame = self._frame._replace(arrived_s=time.perf_counter())
         return [self._event(frame, change, []) for change in changes]
+
+    def expire(self) -> List[GestureEvent]:
+        """Lose all tracks, because no frame comes; return what that tells. Frames may go on."""
+        return self.finish()
+
+    def _is_finite(self, values: np.ndarray) -> bool:
+        if np.isfinite(values).all():
+            return True
+        self._health.fault(
+            "model_nan", "a network gave NaN or infinity; such results are left out and counted"
+        )
+        return False
 
     def _lose(self, tracks: Sequence[int]) -> List[Tuple[int, Change]]:
         return [(track, change) for track in tracks for change in self._smoother.lose(track)]
@@ -153,13 +182,24 @@ class Pipeline:
         )
 
 
-def detect_hands(engine: Any, image: np.ndarray, latency: Latency) -> Detections:
-    """Return the detections in a frame (H, W, 3) above the model's confidence_threshold."""
+def detect_hands(
+    engine: Any,
+    image: np.ndarray,
+    latency: Latency,
+    *,
+    check: Optional[Callable[[np.ndarray], bool]] = None,
+) -> Detections:
+    """Return the detections in a frame (H, W, 3) above the model's confidence_threshold.
+
+    check: is called with each output map; cells that are not finite find nothing either way.
+    """
     model = engine.model
     with latency.measure("preprocess"):
         tensor = image_to_tensor(image, input_wh=model.input_wh, **model.preprocess._asdict())
     with latency.measure("detect"):
         outputs = engine.infer(tensor[None])
+    for values in outputs.values() if check else ():
+        check(values)  # type: ignore[misc]
     coverage_name, bbox_name = model.map_names
     with latency.measure("cluster"):
         return postprocess_maps(

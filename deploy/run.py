@@ -3,7 +3,8 @@
     python -m deploy.run --source clip.mp4 --sink out.mp4 --sink events.jsonl
 
 Sources: a video file, a folder of images, a camera (0 or /dev/video0), rtsp://. Sinks, any number:
-NAME.mp4, .avi or .webm, FOLDER/ of pictures, NAME.jsonl or - (events), window.
+NAME.mp4, .avi or .webm, FOLDER/ of pictures, NAME.jsonl or - (events), mqtt://HOST/TOPIC (events),
+http://127.0.0.1:PORT (web page, /events, /healthz, /metrics), window.
 Ctrl-C ends in order: open gestures are closed by `lost` events and files are finished.
 """
 
@@ -18,17 +19,20 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
 from deploy.core.errors import DeployError, UserError
-from deploy.core.events import GestureEvent
+from deploy.health import Health
 from deploy.latency import Latency
 from deploy.options import add_engine_arguments, open_engines, positive
 from deploy.pipeline import Pipeline
 from deploy.present import presenting
 from deploy.sink import Sinks, make_sinks
 from deploy.source import Source, open_source, quiet_opencv, read_ahead
+from deploy.telling import Teller
 
 LOGGER = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 0.5
+# No frame of a live source for this long: hands are lost. As long as the tracker waits for a hand.
+SOURCE_DEADLINE_S = 0.5
 
 
 class Totals(NamedTuple):
@@ -67,17 +71,22 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def run(args: argparse.Namespace) -> Totals:
     """Open everything, run to the end of the source, and write the statistics."""
-    sinks = make_sinks(args.sink)
-    latency = Latency()
+    latency, health = Latency(), Health()
+    sinks = make_sinks(args.sink, health=health, latency=latency)
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(open_source(args.source, fps=args.fps))
+        source = stack.enter_context(open_source(args.source, fps=args.fps, health=health))
         engines = stack.enter_context(open_engines(args))
         if sinks.events and "gesture" not in engines:
             LOGGER.warning("no gesture model: hands are found, but no events are sent")
         pipeline = Pipeline(
-            engines["detector"], engines.get("gesture"), source=source.uri, latency=latency
+            engines["detector"],
+            engines.get("gesture"),
+            source=source.uri,
+            latency=latency,
+            health=health,
+            classify_every=args.classify_every,
         )
-        totals = run_source(source, pipeline, sinks, max_frames=args.max_frames)
+        totals = run_source(source, pipeline, sinks, max_frames=args.max_frames, health=health)
         infos = {name: engine.info() for name, engine in engines.items()}
     if args.stats:
         _write_stats(Path(args.stats), totals, infos, latency, args.source)
@@ -85,32 +94,57 @@ def run(args: argparse.Namespace) -> Totals:
 
 
 def run_source(
-    source: Source, pipeline: Pipeline, sinks: Sinks, *, max_frames: Optional[int] = None
+    source: Source,
+    pipeline: Pipeline,
+    sinks: Sinks,
+    *,
+    max_frames: Optional[int] = None,
+    health: Optional[Health] = None,
 ) -> Totals:
-    """Feed a source through a pipeline into sinks, until it ends, a sink ends it, or a signal."""
+    """Feed a source through a pipeline into sinks, until it ends, a sink ends it, or a signal.
+
+    A live source that gives no frame for SOURCE_DEADLINE_S loses its hands and may come back. A
+    sink that fails is left while others go on; the end then raises its error.
+    """
     started = time.perf_counter()
     num_frames = num_events = 0
+    health = health or Health()
+    teller = Teller(sinks.events, health)
+    idle_s = SOURCE_DEADLINE_S if source.is_live else float("inf")
     with contextlib.ExitStack() as stack:
         frames = stack.enter_context(read_ahead(source))
         stack.enter_context(_on_signal(frames.interrupt))
-        show = stack.enter_context(presenting(sinks.pictures, source.fps, pipeline.latency))
+        show = stack.enter_context(
+            presenting(
+                sinks.pictures,
+                source.fps,
+                pipeline.latency,
+                health=health,
+                is_live=source.is_live,
+                has_events=bool(sinks.events),
+            )
+        )
         progress = _Progress()
         try:
-            for frame in frames:
+            for frame in frames.poll(idle_s):
+                if frame is None:
+                    num_events += teller.write(pipeline.expire())
+                    continue
                 if num_frames == 0:
-                    image_wh = (frame.image.shape[1], frame.image.shape[0])
-                    for sink in sinks.events:
-                        sink.start(image_wh, source.fps)
-                        stack.callback(sink.close)
+                    stack.callback(teller.close)
+                    teller.start((frame.image.shape[1], frame.image.shape[0]), source.fps)
                 result = pipeline.process(frame)
                 num_frames += 1
-                num_events += _write_events(sinks, result.events)
+                health.add_frame(frames.dropped)
+                num_events += teller.write(result.events)
                 progress.show(num_frames)
                 if not show(frame, result.hands) or num_frames == max_frames:
                     break
         finally:
-            num_events += _write_events(sinks, pipeline.finish())
+            num_events += teller.write(pipeline.finish())
             progress.clear()
+    if teller.errors:
+        raise teller.errors[0]
     return Totals(num_frames, num_events, frames.dropped, time.perf_counter() - started)
 
 
@@ -127,15 +161,11 @@ def _parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     add_engine_arguments(parser)
     parser.add_argument("--fps", type=positive(float), help="frames/s of a folder of images")
     parser.add_argument("--max-frames", type=positive(int), metavar="N", help="stop after N")
+    parser.add_argument(
+        "--classify-every", type=positive(int), default=1, metavar="K", help="frames per look"
+    )
     parser.add_argument("--stats", metavar="FILE.json", help="write latency percentiles per step")
     return parser.parse_args(argv)
-
-
-def _write_events(sinks: Sinks, events: Sequence[GestureEvent]) -> int:
-    for event in events:
-        for sink in sinks.events:
-            sink.write(event)
-    return len(events)
 
 
 def _write_stats(

@@ -6,25 +6,40 @@
 | folder/ | drawn frames as frame_000000.jpg, ... |
 | events.jsonl | events, one JSON object per line |
 | - | events on standard output |
+| mqtt://HOST/TOPIC, mqtts:// | events as messages (deploy/sink_mqtt.py) |
+| http://HOST:PORT | web page with pictures, events and metrics (deploy/web.py) |
 | window | drawn frames on the screen; q or Escape ends the program |
 
 Nothing is opened, and no earlier file touched, before the first frame has been read.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
-from typing import IO, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import IO, TYPE_CHECKING, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
 
 from deploy.core.errors import DeployError
 from deploy.core.events import GestureEvent, format_event
+from deploy.health import Health
+from deploy.latency import Latency
+from deploy.web import WebEvents, WebPictures, WebServer
+
+if TYPE_CHECKING:
+    from deploy.sink_mqtt import MqttSink
 
 FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
-KNOWN = "NAME.mp4, .avi or .webm, FOLDER/, NAME.jsonl, - (standard output) or window"
+KNOWN = (
+    "NAME.mp4, .avi or .webm, FOLDER/, NAME.jsonl, - (standard output), mqtt://HOST/TOPIC, "
+    "http://HOST:PORT or window"
+)
 JPEG_QUALITY = 90
+# OpenCV does not say that a video could not be written: the space is looked at instead.
+LEAST_FREE_MB = 16
+FREE_CHECK_FRAMES = 30
 END_KEYS = (ord("q"), 27)
 
 
@@ -87,8 +102,18 @@ class VideoSink:
                 f"sink {self.uri} began with frames of {self._image_wh}, frame {index} is "
                 f"{seen_wh}; a video needs one size, write to FOLDER/ instead"
             )
+        if index % FREE_CHECK_FRAMES == 0:
+            self._check_free()
         self._writer.write(image)  # type: ignore[union-attr]
         return True
+
+    def _check_free(self) -> None:
+        free_mb = shutil.disk_usage(os.path.dirname(self.uri) or ".").free / 2**20
+        if free_mb < LEAST_FREE_MB:
+            raise DeployError(
+                f"sink {self.uri} ends: {free_mb:.0f} MB are free, expected {LEAST_FREE_MB}; "
+                "make room"
+            )
 
     def close(self) -> None:
         """Finish the file."""
@@ -153,19 +178,26 @@ class WindowSink:
             cv2.destroyWindow(self.uri)
 
 
-PictureSink = Union[VideoSink, FolderSink, WindowSink]
+AnyEventSink = Union[EventSink, "MqttSink", WebEvents]
+PictureSink = Union[VideoSink, FolderSink, WindowSink, WebPictures]
 
 
 class Sinks(NamedTuple):
     """The sinks of a run, by what they take."""
 
-    events: Sequence[EventSink]
+    events: Sequence[AnyEventSink]
     pictures: Sequence[PictureSink]
 
 
-def make_sinks(uris: Sequence[str]) -> Sinks:
-    """Make a sink of each URI, not yet open. Raises DeployError for one unknown or given twice."""
-    events: List[EventSink] = []
+def make_sinks(
+    uris: Sequence[str], *, health: Optional[Health] = None, latency: Optional[Latency] = None
+) -> Sinks:
+    """Make a sink of each URI, not yet open. Raises DeployError for one unknown or given twice.
+
+    health takes faults; both are what the web page shows.
+    """
+    health, latency = health or Health(), latency or Latency()
+    events: List[AnyEventSink] = []
     pictures: List[PictureSink] = []
     for uri in uris:
         if uris.count(uri) > 1:
@@ -173,6 +205,14 @@ def make_sinks(uris: Sequence[str]) -> Sinks:
         suffix = Path(uri).suffix.lower()
         if uri == "-" or suffix == ".jsonl":
             events.append(EventSink(uri))
+        elif uri.startswith(("mqtt://", "mqtts://")):
+            from deploy.sink_mqtt import MqttSink
+
+            events.append(MqttSink(uri, health))
+        elif uri.startswith("http://"):
+            server = WebServer(uri, health, latency)
+            events.append(WebEvents(server))
+            pictures.append(WebPictures(server))
         elif uri == "window":
             pictures.append(WindowSink(uri))
         elif suffix in FOURCC:

@@ -24,6 +24,7 @@ import numpy as np
 
 from deploy.channel import Channel
 from deploy.core.errors import DeployError
+from deploy.health import Health
 
 LOGGER = logging.getLogger(__name__)
 
@@ -35,6 +36,10 @@ KNOWN = "a video file, a folder of images, a camera (0 or /dev/video0) or rtsp:/
 READ_AHEAD = 4
 # cv2.setLogLevel: 2 is errors, 3 warnings.
 OPENCV_ERRORS = 2
+# Waiting times between attempts to open a live source again: doubled from the first to the last.
+BACKOFF_S = (0.5, 10.0)
+# How long FFmpeg waits for a network camera (its own limit is 30 s) before that counts as gone.
+NETWORK_TIMEOUT_MS = 3000
 # A camera that hangs must not keep the program from ending.
 JOIN_TIMEOUT_S = 2.0
 
@@ -65,12 +70,20 @@ class Frame(NamedTuple):
 class VideoSource:
     """A file, camera or stream through OpenCV. `open_source` opens and closes it."""
 
-    def __init__(self, uri: str, kind: SourceKind, *, fps: Optional[float] = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        kind: SourceKind,
+        *,
+        fps: Optional[float] = None,
+        health: Optional[Health] = None,
+    ) -> None:
         """Open it. Raises DeployError when it does not open. fps: instead of what it says."""
         self.uri = uri
         self.is_live = kind in (SourceKind.CAMERA, SourceKind.RTSP)
-        camera = camera_index(uri)
-        self._capture = cv2.VideoCapture(uri if camera is None else camera)
+        self._health = health or Health()
+        self._stopped = threading.Event()
+        self._capture = open_capture(uri)
         if not self._capture.isOpened():
             raise DeployError(f"{uri}: OpenCV {cv2.__version__} cannot open it; {_hint(kind)}")
         self.fps = fps or _sane_fps(self._capture.get(cv2.CAP_PROP_FPS), uri)
@@ -79,18 +92,30 @@ class VideoSource:
         self._epoch_s = time.time() - time.monotonic()
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the frames in order. Raises DeployError when none comes, or a live source ends."""
+        """Yield the frames in order.
+
+        A live source that gives none is opened again, with longer and longer waits, until `stop`;
+        numbers go on. Raises DeployError when a file holds no frame.
+        """
         number = 0
         while True:
             started = time.perf_counter()
             with self._reading:
                 is_read, image = self._capture.read()
+            if not is_read and self.is_live and self._reopen():
+                continue
             if not is_read:
                 break
+            self._health.recover("source", f"{self.uri}: gives frames again")
             time_s = self._epoch_s + time.monotonic() if self.is_live else number / self.fps
             yield _frame(image, number, time_s, started)
             number += 1
-        self._check_end(number)
+        if not self.is_live:
+            self._check_end(number)
+
+    def stop(self) -> None:
+        """End the frames of a live source that is being opened again."""
+        self._stopped.set()
 
     def close(self) -> None:
         """Free the device or file, unless a thread hangs in it: releasing it then crashes."""
@@ -98,9 +123,23 @@ class VideoSource:
             self._capture.release()
             self._reading.release()
 
+    def _reopen(self) -> bool:
+        """Open the source again, however long it takes; False when it is to stop."""
+        wait_s, longest_s = BACKOFF_S
+        while True:
+            self._health.fault(
+                "source", f"{self.uri}: no frames; is it connected? it is tried again and again"
+            )
+            if self._stopped.wait(wait_s):
+                return False
+            wait_s = min(2 * wait_s, longest_s)
+            with self._reading:
+                self._capture.release()
+                self._capture = open_capture(self.uri)
+                if self._capture.isOpened():
+                    return True
+
     def _check_end(self, num_frames: int) -> None:
-        if self.is_live:
-            raise DeployError(f"{self.uri}: no more frames after {num_frames}; is it connected?")
         if num_frames == 0:
             raise DeployError(
                 f"{self.uri}: holds no frame that OpenCV {cv2.__version__} can decode; "
@@ -133,6 +172,9 @@ class FolderSource:
                 raise DeployError(f"{path}: cannot be read as an image; remove or replace it")
             yield _frame(image, number, number / self.fps, started)
 
+    def stop(self) -> None:
+        """Nothing waits."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -141,17 +183,20 @@ Source = Union[VideoSource, FolderSource]
 
 
 @contextlib.contextmanager
-def open_source(uri: str, *, fps: Optional[float] = None) -> Iterator[Source]:
+def open_source(
+    uri: str, *, fps: Optional[float] = None, health: Optional[Health] = None
+) -> Iterator[Source]:
     """Open a source; the block gets it, closed afterwards.
 
-    fps: frames per second of a folder, or instead of what a file says. Raises DeployError.
+    fps: frames per second of a folder, or instead of what a file says; health: takes the faults of
+    a live one. Raises DeployError.
     """
     kind = source_kind(uri)
     source: Source
     if kind is SourceKind.FOLDER:
         source = FolderSource(uri, fps=fps)
     else:
-        source = VideoSource(uri, kind, fps=fps)
+        source = VideoSource(uri, kind, fps=fps, health=health)
     try:
         yield source
     finally:
@@ -172,6 +217,7 @@ def read_ahead(source: Source, *, depth: int = READ_AHEAD) -> Iterator[Channel]:
         yield channel
     finally:
         channel.close()
+        source.stop()
         thread.join(JOIN_TIMEOUT_S if source.is_live else None)
 
 
@@ -197,6 +243,25 @@ def source_kind(uri: str) -> SourceKind:
     if Path(uri).is_file():
         return SourceKind.FILE
     raise DeployError(f"source {uri} is not there, expected {KNOWN}")
+
+
+def open_capture(uri: str) -> cv2.VideoCapture:
+    """Return OpenCV's reader of a URI, open or not; a network camera has a time limit."""
+    camera = camera_index(uri)
+    if camera is not None:
+        return cv2.VideoCapture(camera)
+    # OpenCV 4.5.2 brought the limits; before, FFmpeg's 30 s hold.
+    if uri.startswith("rtsp://") and hasattr(cv2, "CAP_PROP_READ_TIMEOUT_MSEC"):
+        limits = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            NETWORK_TIMEOUT_MS,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            NETWORK_TIMEOUT_MS,
+        ]
+        capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, limits)
+        if capture.isOpened():
+            return capture
+    return cv2.VideoCapture(uri)
 
 
 def camera_index(uri: str) -> Optional[int]:

@@ -23,6 +23,7 @@ LAZY_IN_DEPLOY = {
     "tritonclient": {"engine_triton.py"},
     "tensorrt": {"engine_tensorrt.py"},
     "pycuda": {"engine_tensorrt.py"},
+    "paho": {"sink_mqtt.py"},
 }
 
 

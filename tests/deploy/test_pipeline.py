@@ -140,3 +140,15 @@ def test_model_of_the_wrong_kind_is_refused():
 
 def test_end_before_the_first_frame_has_nothing_to_close():
     assert Pipeline(numpy_detector(), numpy_classifier()).finish() == []
+
+
+def test_each_hand_is_classified_in_every_third_frame_when_asked():
+    classifier = numpy_classifier()
+    pipeline = Pipeline(numpy_detector(), classifier, classify_every=3)
+    hands = [("fist", 64, 64), ("ok", 384, 192)]
+    events = [
+        event for frame in frames_of([hands] * 12) for event in pipeline.process(frame).events
+    ]
+    assert sum(classifier.batch_sizes) == 2 * 12 / 3
+    assert {event.gesture for event in events if event.phase is Phase.BEGIN} == {"fist", "ok"}
+    assert all(event.roi is not None for event in events)

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from deploy.core.errors import DeployError
-from deploy.source import SourceKind, camera_index, open_source, read_ahead, source_kind
+from deploy.health import Health
+from deploy.source import (
+    SourceKind,
+    VideoSource,
+    camera_index,
+    open_source,
+    read_ahead,
+    source_kind,
+)
 from tests.deploy.clips import write_clip, write_folder
 
 HANDS = [[("fist", 40 * n, 100)] for n in range(7)]
@@ -92,6 +100,9 @@ class LiveSource:
 
     is_live = True
 
+    def stop(self):
+        """Nothing waits."""
+
     def __init__(self):
         self.is_done = threading.Event()
 
@@ -147,3 +158,30 @@ def test_camera_that_is_not_there_is_one_line():
         "/dev/video97"
     ):
         pass
+
+
+def test_live_source_that_ends_is_opened_again_and_numbers_go_on(tmp_path, monkeypatch, caplog):
+    # A file opened as if it were a stream: it ends, and gives the same frames when opened again.
+    monkeypatch.setattr("deploy.source.BACKOFF_S", (0.01, 0.02))
+    clip = write_clip(tmp_path / "clip.mp4", HANDS, fps=10)
+    health = Health()
+    source = VideoSource(clip, SourceKind.RTSP, health=health)
+    frames = [frame for frame, _ in zip(source.frames(), range(10))]
+    source.close()
+    assert [frame.number for frame in frames] == list(range(10))
+    assert [frame.time_s for frame in frames] == sorted(frame.time_s for frame in frames)
+    assert health.snapshot().faults == {"source": 1}
+    assert health.snapshot().ongoing == set()
+    assert caplog.text.count("no frames; is it connected?") == 1
+
+
+def test_source_that_stays_away_stops_at_once_when_told(tmp_path, monkeypatch):
+    clip = Path(write_clip(tmp_path / "clip.mp4", HANDS, fps=10))
+    source = VideoSource(str(clip), SourceKind.RTSP)
+    with read_ahead(source) as frames:
+        next(iter(frames))
+        clip.unlink()
+        time.sleep(0.3)
+        started = time.perf_counter()
+    source.close()
+    assert time.perf_counter() - started < 1.0
