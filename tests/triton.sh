@@ -14,7 +14,7 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" != "$stamp" ]; then
     numpy onnx onnxruntime opencv-python-headless pytest pytest-timeout 'tritonclient[grpc,http]==2.73.0'
   echo "$stamp" >"$venv/installed"
 fi
-printed=$("$venv/bin/python" -m pytest -q -p no:cacheprovider -rs tests/deploy/test_engine_triton.py "$@") || {
+printed=$("$venv/bin/python" -m pytest -q -p no:cacheprovider -rs tests/deploy/test_engine_triton.py tests/deploy/test_render.py "$@") || {
   echo "$printed"
   exit 1
 }

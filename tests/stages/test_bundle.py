@@ -14,6 +14,7 @@ from deploy.manifest import check_manifest
 from stages._bundle import collect_files
 from stages.bundle import run
 from stages.report import run_bundle
+from stages.report import unpacked as unpacked_bundle
 from tests.deploy.clips import count_frames, write_clip, write_folder
 from tests.deploy.isolated import run_isolated
 from tests.deploy.tiny_models import write_classifier, write_detector, write_encrypted
@@ -145,20 +146,21 @@ def test_encrypted_gesture_model_is_packed_and_the_bundle_runs_without_gestures(
         opened.extractall(tmp_path / "device", filter="data")
     inside = {f"hand-gestures/models/gesture/{name}" for name in ("gesturenet.etlt", "convert.md")}
     assert inside <= names
-    unpacked = tmp_path / "device" / "hand-gestures"
+    device = tmp_path / "device" / "hand-gestures"
     packages = ("numpy", "cv2", "onnxruntime")
-    done = run_isolated(unpacked, "deploy.run", "--source", clip, packages=packages, cwd=tmp_path)
+    done = run_isolated(device, "deploy.run", "--source", clip, packages=packages, cwd=tmp_path)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: model gesturenet is encrypted")
-    assert str(unpacked / "models" / "gesture" / "convert.md") in last
+    assert str(device / "models" / "gesture" / "convert.md") in last
     frames = write_folder(tmp_path / "frames", CLIP)
     folder = tmp_path / "report"
     folder.mkdir()
-    assert run_bundle(archive, Path(frames), folder, gestures=False) == []
-    assert count_frames(folder / "demo.mp4")[0] == len(CLIP)
-    with pytest.raises(UserError, match="model gesturenet is encrypted"):
-        run_bundle(archive, Path(frames), folder, gestures=True)
+    with unpacked_bundle(archive) as root:
+        assert run_bundle(root, Path(frames), folder, gestures=False) == []
+        assert count_frames(folder / "demo.mp4")[0] == len(CLIP)
+        with pytest.raises(UserError, match="model gesturenet is encrypted"):
+            run_bundle(root, Path(frames), folder, gestures=True)
 
 
 def test_measured_choice_is_taken_on_this_machine(unpacked: Path, tmp_path: Path) -> None:
