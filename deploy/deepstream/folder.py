@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from deploy.core.errors import DeployError
 from deploy.core.model_json import FILE_NAME, ModelInfo, check_sha256, read_model_json
@@ -68,7 +68,7 @@ def deepstream_files(request: Request) -> Files:
         files[MARGIN_FILE] = _margin_json(request, source.uri, is_live=source.is_live)
     script = guide.run_script(builds, release, f"deepstream-app -c {APP_FILE}", needed=needed)
     files["run.sh"] = script.encode()
-    notes.append(f"tracker: {dict(app_config.tracker_pairs(request.tracker, release))}")
+    notes.append(f"tracker: {_tracker_file(app_config.tracker_pairs(request.tracker, release))}")
     text = guide.readme(
         release, folder_name="gestures", notes=notes, has_gesture=gesture is not None
     )
@@ -119,6 +119,12 @@ def write_folder(out: Path, files: Files) -> None:
         os.replace(str(aside), str(out))
     except OSError as error:
         raise DeployError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _tracker_file(pairs: Sequence[Tuple[str, Any]]) -> str:
+    """Return the name of the file that says which tracker it is: its configuration or library."""
+    values = dict(pairs)
+    return str(values.get("ll-config-file", values["ll-lib-file"])).rsplit("/", 1)[-1]
 
 
 def _read_model(folder: Path, kind: Optional[str], option: str) -> ModelInfo:

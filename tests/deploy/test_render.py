@@ -284,3 +284,14 @@ def test_other_grids_and_confidences_are_refused():
     centred = tiny_models.detector_info(preprocess=Preprocess(resize="letterbox"))
     with pytest.raises(DeployError, match=r"6\.0"):
         detector_groups(centred, FILE, find_release("5.1"))
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [("5.1", "libnvds_mot_klt.so"), ("6.3", "config_tracker_IOU.yml")]
+)
+def test_guide_names_tracker_container_and_precision(folders, version, expected):
+    assert deepstream(folders, version) == 0
+    guide = (folders / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"- tracker: {expected}\n" in guide
+    assert re.search(rf"nvcr\.io/nvidia/deepstream(-l4t)?:{version}", guide)
+    assert "detector.onnx as int8" in guide
