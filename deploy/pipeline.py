@@ -12,17 +12,14 @@ import numpy as np
 from deploy.core.boxes import Detections
 from deploy.core.cluster import postprocess_maps
 from deploy.core.errors import DeployError
-from deploy.core.events import GestureEvent, lost_event
+from deploy.core.events import GestureEvent, change_event, idle_indices
 from deploy.core.preprocess import image_to_tensor, images_to_batch
 from deploy.core.roi import RoiRule, crop_regions, expand_boxes
-from deploy.core.smoother import Change, Phase, Smoother
+from deploy.core.smoother import Change, Smoother
 from deploy.core.tracker import Tracker
 from deploy.health import Health
 from deploy.latency import Latency
 from deploy.source import Frame
-
-# Classes that mean "a hand, but no gesture"; they never begin an event.
-IDLE_CLASSES = ("random",)
 
 
 class Hand(NamedTuple):
@@ -79,7 +76,7 @@ class Pipeline:
         if classifier is not None:
             _check_kind(classifier.model, "classifier")
             self._classes = classifier.model.classes
-            self._smoother = Smoother(_idle_indices(self._classes))
+            self._smoother = Smoother(idle_indices(self._classes))
 
     def process(self, frame: Frame) -> Result:
         """Take in the next frame; return its hands and what began, holds, ended or was lost."""
@@ -155,30 +152,18 @@ class Pipeline:
         self, frame: Frame, tracked: Tuple[int, Change], hands: Sequence[Hand]
     ) -> GestureEvent:
         track, change = tracked
-        latency_ms = _since_ms(frame)
-        image_wh = _image_wh(frame.image)
-        if change.phase is Phase.LOST:
-            return lost_event(
-                time=frame.time_s,
-                source=self._source,
-                frame=frame.number,
-                track=track,
-                image_wh=image_wh,
-                latency_ms=latency_ms,
-            )
-        hand = next(hand for hand in hands if hand.track == track)
-        return GestureEvent(
+        hand = next((hand for hand in hands if hand.track == track), None)
+        return change_event(
+            change,
+            classes=self._classes,
             time=frame.time_s,
             source=self._source,
             frame=frame.number,
             track=track,
-            gesture=self._classes[change.class_id],
-            confidence=change.confidence,
-            phase=change.phase,
-            box=hand.xyxy.tolist(),
-            roi=None if hand.roi is None else hand.roi.tolist(),
-            image_wh=image_wh,
-            latency_ms=latency_ms,
+            box=None if hand is None else hand.xyxy,
+            roi=None if hand is None else hand.roi,
+            image_wh=_image_wh(frame.image),
+            latency_ms=_since_ms(frame),
         )
 
 
@@ -233,10 +218,6 @@ def classify_hands(
 def _check_kind(model: Any, kind: str) -> None:
     if model.kind != kind:
         raise DeployError(f"model {model.name} is a {model.kind}, expected a {kind}")
-
-
-def _idle_indices(classes: Sequence[str]) -> List[int]:
-    return [index for index, name in enumerate(classes) if name in IDLE_CLASSES]
 
 
 def _since_ms(frame: Frame) -> float:

@@ -148,8 +148,8 @@ class WebServer:
             return self._jpeg
 
 
-class WebEvents:
-    """The web page's part that takes events."""
+class _WebSink:
+    """What the page's two parts share: the server, which the first opens and the last closes."""
 
     def __init__(self, server: WebServer) -> None:
         self.uri = server.uri
@@ -160,41 +160,29 @@ class WebEvents:
         """Listen."""
         self._server.start()
         self._is_open = True
+
+    def close(self) -> None:
+        """Stop."""
+        if self._is_open:
+            self._is_open = False
+            self._server.close()
+
+
+class WebEvents(_WebSink):
+    """The web page's part that takes events."""
 
     def write(self, event: GestureEvent) -> None:
         """Tell an event; never waits for a client."""
         self._server.tell(format_event(event))
 
-    def close(self) -> None:
-        """Stop."""
-        if self._is_open:
-            self._is_open = False
-            self._server.close()
 
-
-class WebPictures:
+class WebPictures(_WebSink):
     """The web page's part that takes pictures."""
-
-    def __init__(self, server: WebServer) -> None:
-        self.uri = server.uri
-        self._server = server
-        self._is_open = False
-
-    def start(self, image_wh: Tuple[int, int], fps: float) -> None:
-        """Listen."""
-        self._server.start()
-        self._is_open = True
 
     def write(self, image: np.ndarray, index: int) -> bool:
         """Show a frame; True. Never waits for a client."""
         self._server.show(image)
         return True
-
-    def close(self) -> None:
-        """Stop."""
-        if self._is_open:
-            self._is_open = False
-            self._server.close()
 
 
 class _Server(socketserver.ThreadingMixIn, HTTPServer):

@@ -17,11 +17,15 @@
 """
 
 import json
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from deploy.core.smoother import Phase
+import numpy as np
+
+from deploy.core.smoother import Change, Phase
 
 SCHEMA_VERSION = 1
+# Classes that mean "a hand, but no gesture"; they never begin an event.
+IDLE_CLASSES = ("random",)
 
 
 class GestureEvent(NamedTuple):
@@ -38,6 +42,49 @@ class GestureEvent(NamedTuple):
     roi: Optional[Sequence[float]]
     image_wh: Tuple[int, int]
     latency_ms: float
+
+
+def idle_indices(classes: Sequence[str]) -> List[int]:
+    """Return the indices of the classes that mean a hand, but no gesture."""
+    return [index for index, name in enumerate(classes) if name in IDLE_CLASSES]
+
+
+def change_event(
+    change: Change,
+    *,
+    classes: Sequence[str],
+    time: float,
+    source: str,
+    frame: int,
+    track: int,
+    box: Optional[np.ndarray],
+    roi: Optional[np.ndarray],
+    image_wh: Tuple[int, int],
+    latency_ms: float,
+) -> GestureEvent:
+    """Make the event of a smoother's change; box and roi (4,) in pixels, unused when lost."""
+    if change.phase is Phase.LOST:
+        return lost_event(
+            time=time,
+            source=source,
+            frame=frame,
+            track=track,
+            image_wh=image_wh,
+            latency_ms=latency_ms,
+        )
+    return GestureEvent(
+        time=time,
+        source=source,
+        frame=frame,
+        track=track,
+        gesture=classes[change.class_id],
+        confidence=change.confidence,
+        phase=change.phase,
+        box=None if box is None else box.tolist(),
+        roi=None if roi is None else roi.tolist(),
+        image_wh=image_wh,
+        latency_ms=latency_ms,
+    )
 
 
 def lost_event(

@@ -16,13 +16,11 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from deploy.core.boxes import Detections
-from deploy.core.events import GestureEvent, lost_event
+from deploy.core.events import GestureEvent, change_event, idle_indices
 from deploy.core.model_json import ModelInfo
 from deploy.core.roi import RoiRule, expand_boxes
-from deploy.core.smoother import Change, Phase, Smoother
+from deploy.core.smoother import Change, Smoother
 from deploy.core.tracker import Tracker
-
-IDLE_CLASSES = ("random",)
 
 
 class FrameTime(NamedTuple):
@@ -51,8 +49,7 @@ class Margin:
         self._source = source
         self._image_wh = image_wh
         self._tracker = Tracker()
-        idle = [i for i, name in enumerate(model.classes) if name in IDLE_CLASSES]
-        self._smoother = Smoother(idle)
+        self._smoother = Smoother(idle_indices(model.classes))
         self._frame: Optional[FrameTime] = None
         self._boxes: Dict[int, Tuple[np.ndarray, np.ndarray]] = {}
         self._lost: List[int] = []
@@ -99,27 +96,16 @@ class Margin:
 
     def _event(self, track: int, change: Change) -> GestureEvent:
         frame = self._frame or FrameTime(0, 0.0, time.perf_counter())
-        latency_ms = (time.perf_counter() - frame.arrived_s) * 1000
-        if change.phase is Phase.LOST:
-            return lost_event(
-                time=frame.time_s,
-                source=self._source,
-                frame=frame.number,
-                track=track,
-                image_wh=self._image_wh,
-                latency_ms=latency_ms,
-            )
-        tight, region = self._boxes[track]
-        return GestureEvent(
+        tight, region = self._boxes.get(track, (None, None))
+        return change_event(
+            change,
+            classes=self._classes,
             time=frame.time_s,
             source=self._source,
             frame=frame.number,
             track=track,
-            gesture=self._classes[change.class_id],
-            confidence=change.confidence,
-            phase=change.phase,
-            box=tight.tolist(),
-            roi=region.tolist(),
+            box=tight,
+            roi=region,
             image_wh=self._image_wh,
-            latency_ms=latency_ms,
+            latency_ms=(time.perf_counter() - frame.arrived_s) * 1000,
         )

@@ -109,31 +109,34 @@ def test_run_gives_the_same_events_with_inference_on_the_server(server, folders,
     assert any('"begin"' in line for line in texts[0])
 
 
-def refused(folder, uri, words):
+def refused(folder, uri):
+    """Return the one line with which a model on a server is refused."""
     with pytest.raises(DeployError) as caught, open_triton_engine(folder, uri) as engine:
         engine.infer(random_batch(1))
     assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
+    return str(caught.value)
 
 
 def test_model_that_is_not_ready_is_named(server, folders):
     served, uri = server
     served.ready = False
-    refused(folders["detector"], uri, ["tiny-detector", "not ready"])
+    message = refused(folders["detector"], uri)
+    assert all(word in message for word in ["tiny-detector", "not ready"])
 
 
 def test_other_shapes_on_the_server_are_named(server, folders):
     served, uri = server
     info, function = served.models["tiny-detector"]
     served.models["tiny-detector"] = (info._replace(input_shape=(3, 64, 64)), function)
-    refused(folders["detector"], uri, ["input_1", "[-1, 3, 64, 64]", "[-1, 3, 96, 160]"])
+    message = refused(folders["detector"], uri)
+    assert all(word in message for word in ["input_1", "[-1, 3, 64, 64]", "[-1, 3, 96, 160]"])
 
 
 def test_output_of_another_shape_is_named(server, folders):
     served, uri = server
     served.spoil = lambda outputs: {name: value[:, :, :-1] for name, value in outputs.items()}
-    refused(folders["detector"], uri, ["output_", "expected (1, "])
+    message = refused(folders["detector"], uri)
+    assert all(word in message for word in ["output_", "expected (1, "])
 
 
 def test_late_answer_is_a_deadline(server, folders):
@@ -141,13 +144,15 @@ def test_late_answer_is_a_deadline(server, folders):
     # Computes without a session, which would be closed before the late answer is made.
     served.models["tiny-detector"] = (tiny_models.detector_info(), tiny_models.detect)
     served.delay_s = 1.0
-    refused(folders["detector"], uri + "?timeout_s=0.3", ["no answer", "0.3 s"])
+    message = refused(folders["detector"], uri + "?timeout_s=0.3")
+    assert all(word in message for word in ["no answer", "0.3 s"])
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_server_that_is_not_there_is_named(transport, folders):
     pytest.importorskip("tritonclient." + transport)
-    refused(folders["detector"], f"{SCHEMES[transport]}://127.0.0.1:9", ["does not answer"])
+    message = refused(folders["detector"], f"{SCHEMES[transport]}://127.0.0.1:9")
+    assert "does not answer" in message
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -182,7 +187,8 @@ def test_client_that_is_not_installed_is_one_line_with_the_command(
     transport, folders, monkeypatch
 ):
     monkeypatch.setitem(__import__("sys").modules, "tritonclient." + transport, None)
-    refused(folders["detector"], f"{SCHEMES[transport]}://h:1", ["pip install", transport])
+    message = refused(folders["detector"], f"{SCHEMES[transport]}://h:1")
+    assert all(word in message for word in ["pip install", transport])
 
 
 @pytest.mark.parametrize("error", [ImportError("no module"), RuntimeError("no grpc support")])
@@ -192,4 +198,7 @@ def test_client_without_its_transport_is_one_line(folders, monkeypatch, error):
 
     monkeypatch.setattr(engine_triton.importlib, "import_module", refuse)
     uri = "triton://127.0.0.1:8001"
-    refused(folders["detector"], uri, ["is not installed", "pip install 'tritonclient[grpc]'"])
+    message = refused(folders["detector"], uri)
+    assert all(
+        word in message for word in ["is not installed", "pip install 'tritonclient[grpc]'"]
+    )
