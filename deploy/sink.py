@@ -7,34 +7,44 @@
 | events.jsonl | events, one JSON object per line |
 | - | events on standard output |
 | mqtt://HOST/TOPIC, mqtts:// | events as messages (deploy/sink_mqtt.py) |
+| post+http://HOST/PATH, post+https:// | events as requests (deploy/sink_post.py) |
+| ros2://TOPIC | events as std_msgs/String (deploy/sink_ros2.py) |
 | http://HOST:PORT | web page with pictures, events and metrics (deploy/web.py) |
 | window | drawn frames on the screen; q or Escape ends the program |
 
-Nothing is opened, and no earlier file touched, before the first frame has been read.
+Of these, NAME.jsonl, -, mqtt, post and ros2 also take commands (--command-sink). Nothing is
+opened, and no earlier file touched, before the first frame has been read.
 """
 
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import IO, TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
 
+from deploy.core.commands import Decision, format_decision
 from deploy.core.errors import DeployError
 from deploy.core.events import GestureEvent, format_event
 from deploy.health import Health
 from deploy.latency import Latency
+from deploy.sink_post import PostSink
 from deploy.web import WebEvents, WebPictures, WebServer
 
+FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 if TYPE_CHECKING:
     from deploy.sink_mqtt import MqttSink
+    from deploy.sink_ros2 import Ros2Sink
 
-FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 KNOWN = (
     "NAME.mp4, .avi or .webm, FOLDER/, NAME.jsonl, - (standard output), mqtt://HOST/TOPIC, "
-    "http://HOST:PORT or window"
+    "post+http://HOST/PATH, ros2://TOPIC, http://HOST:PORT or window"
+)
+KNOWN_FOR_COMMANDS = (
+    "NAME.jsonl, - (standard output), mqtt://HOST/TOPIC, post+http://HOST/PATH or ros2://TOPIC"
 )
 JPEG_QUALITY = 90
 # OpenCV does not say that a video could not be written: the space is looked at instead.
@@ -44,7 +54,7 @@ END_KEYS = (ord("q"), 27)
 
 
 class EventSink:
-    """Events as JSON lines, in a file or on standard output, each written at once."""
+    """Events or commands as JSON lines, in a file or on standard output, each written at once."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -62,8 +72,16 @@ class EventSink:
 
     def write(self, event: GestureEvent) -> None:
         """Write one event. Raises DeployError when the disk is full or the reader has gone."""
+        self._write_line(format_event(event))
+
+    def write_command(self, decision: Decision, *, is_change: bool) -> None:
+        """Write a command that is another than the last. Raises as write does."""
+        if is_change:
+            self._write_line(format_decision(decision, time_s=time.time()))
+
+    def _write_line(self, text: str) -> None:
         try:
-            self._stream.write(format_event(event) + "\n")  # type: ignore[union-attr]
+            self._stream.write(text + "\n")  # type: ignore[union-attr]
             self._stream.flush()  # type: ignore[union-attr]
         except OSError as error:
             raise DeployError(f"sink {self.uri} cannot be written: {error.strerror}") from None
@@ -178,7 +196,8 @@ class WindowSink:
             cv2.destroyWindow(self.uri)
 
 
-AnyEventSink = Union[EventSink, "MqttSink", WebEvents]
+AnyEventSink = Union[EventSink, "MqttSink", PostSink, "Ros2Sink", WebEvents]
+CommandSink = Union[EventSink, "MqttSink", PostSink, "Ros2Sink"]
 PictureSink = Union[VideoSink, FolderSink, WindowSink, WebPictures]
 
 
@@ -186,39 +205,72 @@ class Sinks(NamedTuple):
     """The sinks of a run, by what they take."""
 
     events: Sequence[AnyEventSink]
-    pictures: Sequence[PictureSink]
+    pictures: Sequence[Any]  # PictureSink and deploy.recording.Recorder
+    commands: Sequence[CommandSink] = ()
 
 
 def make_sinks(
-    uris: Sequence[str], *, health: Optional[Health] = None, latency: Optional[Latency] = None
+    uris: Sequence[str],
+    *,
+    commands: Sequence[str] = (),
+    health: Optional[Health] = None,
+    latency: Optional[Latency] = None,
 ) -> Sinks:
     """Make a sink of each URI, not yet open. Raises DeployError for one unknown or given twice.
 
-    health takes faults; both are what the web page shows.
+    commands: URIs of what takes commands; health takes faults; it and latency are what the web
+    page shows.
     """
     health, latency = health or Health(), latency or Latency()
     events: List[AnyEventSink] = []
     pictures: List[PictureSink] = []
-    for uri in uris:
-        if uris.count(uri) > 1:
+    given = [*uris, *commands]
+    for uri in given:
+        if given.count(uri) > 1:
             raise DeployError(f"sink {uri} is given twice")
-        suffix = Path(uri).suffix.lower()
-        if uri == "-" or suffix == ".jsonl":
-            events.append(EventSink(uri))
-        elif uri.startswith(("mqtt://", "mqtts://")):
-            from deploy.sink_mqtt import MqttSink
-
-            events.append(MqttSink(uri, health))
+    for uri in uris:
+        messages = _message_sink(uri, health, is_command=False)
+        if messages is not None:
+            events.append(messages)
         elif uri.startswith("http://"):
             server = WebServer(uri, health, latency)
             events.append(WebEvents(server))
             pictures.append(WebPictures(server))
-        elif uri == "window":
-            pictures.append(WindowSink(uri))
-        elif suffix in FOURCC:
-            pictures.append(VideoSink(uri))
-        elif uri.endswith("/") or not suffix:
-            pictures.append(FolderSink(uri))
         else:
-            raise DeployError(f"sink {uri} is not supported, expected {KNOWN}")
-    return Sinks(events, pictures)
+            pictures.append(_picture_sink(uri))
+    return Sinks(events, pictures, [_command_sink(uri, health) for uri in commands])
+
+
+def _command_sink(uri: str, health: Health) -> CommandSink:
+    sink = _message_sink(uri, health, is_command=True)
+    if sink is None:
+        raise DeployError(f"command sink {uri} is not supported, expected {KNOWN_FOR_COMMANDS}")
+    return sink
+
+
+def _message_sink(uri: str, health: Health, *, is_command: bool) -> Optional[CommandSink]:
+    """Make a sink that takes messages; None for a URI of another kind."""
+    if uri == "-" or Path(uri).suffix.lower() == ".jsonl":
+        return EventSink(uri)
+    if uri.startswith(("mqtt://", "mqtts://")):
+        from deploy.sink_mqtt import MqttSink
+
+        return MqttSink(uri, health)
+    if uri.startswith("post+http"):
+        return PostSink(uri, health)
+    if uri.startswith("ros2://"):
+        from deploy.sink_ros2 import Ros2Sink
+
+        return Ros2Sink(uri, health, is_command=is_command)
+    return None
+
+
+def _picture_sink(uri: str) -> PictureSink:
+    suffix = Path(uri).suffix.lower()
+    if uri == "window":
+        return WindowSink(uri)
+    if suffix in FOURCC:
+        return VideoSink(uri)
+    if "://" not in uri and (uri.endswith("/") or not suffix):
+        return FolderSink(uri)
+    raise DeployError(f"sink {uri} is not supported, expected {KNOWN}")

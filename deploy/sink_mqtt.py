@@ -3,10 +3,11 @@
 | topic | messages |
 |---|---|
 | TOPIC | events; begin, end and lost with QoS 1, hold with QoS 0 |
+| TOPIC, as --command-sink | commands; a change with QoS 1, a repetition with QoS 0 |
 | TOPIC/status | retained: online; offline when the run ends; as last will, when it is cut off |
 
-Without the broker, begin, end and lost wait in order and are sent when it is back (at least once:
-a cut may double the last); hold is left out. User and password come from the environment:
+Without the broker, what has QoS 1 waits in order and is sent when it is back (at least once: a cut
+may double the last); the rest is left out. User and password come from the environment:
 MQTT_USERNAME, MQTT_PASSWORD; an authority's certificate that the system does not know:
 MQTT_CA_FILE. Needs paho-mqtt 1.6 (the last for Python 3.6) or 2.x.
 """
@@ -18,6 +19,7 @@ from collections import deque
 from typing import Any, Deque, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
+from deploy.core.commands import Decision, format_decision
 from deploy.core.errors import DeployError
 from deploy.core.events import GestureEvent, format_event
 from deploy.core.smoother import Phase
@@ -89,14 +91,19 @@ class MqttSink:
 
     def write(self, event: GestureEvent) -> None:
         """Send an event, or keep it for later; never waits."""
-        is_hold = event.phase is Phase.HOLD
-        if is_hold and not self._is_connected.is_set():
+        self._send(format_event(event), keep=event.phase is not Phase.HOLD)
+
+    def write_command(self, decision: Decision, *, is_change: bool) -> None:
+        """Send a command; one that only repeats the last is left out without the broker."""
+        self._send(format_decision(decision, time_s=time.time()), keep=is_change)
+
+    def _send(self, text: str, *, keep: bool) -> None:
+        if not keep and not self._is_connected.is_set():
             return
-        message = self._client.publish(
-            self._broker.topic, format_event(event), qos=0 if is_hold else 1
-        )
-        if not is_hold:
-            # paho 1.6 and 2.1 queue the message, and yet report "not connected" for good.
+        message = self._client.publish(self._broker.topic, text, qos=1 if keep else 0)
+        if keep:
+            # paho 1.6.1 and 2.1.0 queue a message without a broker and yet keep MQTT_ERR_NO_CONN
+            # in it for good, with which is_published raises; drop this when neither does.
             message.rc = 0
             self._waiting.append(message)
         self._forget_confirmed()

@@ -4,16 +4,15 @@
 |---|---|---|
 | clip.mp4 (any file that OpenCV decodes) | video | frame / rate of the file, in seconds |
 | folder/ | its .jpg, .jpeg, .png and .bmp, by name | frame / rate (30 unless given) |
-| 0 or /dev/video0 | camera | Unix time |
+| 0, /dev/video0, csi://0 | camera | Unix time |
 | rtsp://host/path | network camera | Unix time |
+| gst:PIPELINE | GStreamer pipeline | Unix time |
 """
 
 import contextlib
-import enum
 import logging
 import math
 import os
-import re
 import threading
 import time
 from pathlib import Path
@@ -22,35 +21,35 @@ from typing import Iterator, List, NamedTuple, Optional, Union
 import cv2
 import numpy as np
 
+from deploy.capture import (
+    LIVE,
+    Decoder,
+    SourceKind,
+    describe_emptiness,
+    describe_failure,
+    open_capture,
+    source_kind,
+)
 from deploy.channel import Channel
 from deploy.core.errors import DeployError
+from deploy.gstreamer import CameraOptions, flip_image
 from deploy.health import Health
 
 LOGGER = logging.getLogger(__name__)
 
 DEFAULT_FPS = 30.0
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-KNOWN = "a video file, a folder of images, a camera (0 or /dev/video0) or rtsp://..."
 
 # Frames decoded ahead: enough to even out slow ones, little memory (2.8 MB each at 1280x720).
 READ_AHEAD = 4
+# Of a live source only the newest frame waits: an older one would tell what is no longer so.
+READ_AHEAD_LIVE = 1
 # cv2.setLogLevel: 2 is errors, 3 warnings.
 OPENCV_ERRORS = 2
 # Waiting times between attempts to open a live source again: doubled from the first to the last.
 BACKOFF_S = (0.5, 10.0)
-# How long FFmpeg waits for a network camera (its own limit is 30 s) before that counts as gone.
-NETWORK_TIMEOUT_MS = 3000
 # A camera that hangs must not keep the program from ending.
 JOIN_TIMEOUT_S = 2.0
-
-
-class SourceKind(enum.Enum):
-    """What a URI names."""
-
-    FILE = "file"
-    FOLDER = "folder"
-    CAMERA = "camera"
-    RTSP = "rtsp"
 
 
 class Frame(NamedTuple):
@@ -75,18 +74,23 @@ class VideoSource:
         uri: str,
         kind: SourceKind,
         *,
-        fps: Optional[float] = None,
+        camera: CameraOptions = CameraOptions(),  # noqa: B008 (a NamedTuple cannot change)
+        decoder: Decoder = Decoder.AUTO,
         health: Optional[Health] = None,
     ) -> None:
-        """Open it. Raises DeployError when it does not open. fps: instead of what it says."""
+        """Open it. Raises DeployError when it does not open.
+
+        camera.fps: also instead of what a file says.
+        """
         self.uri = uri
-        self.is_live = kind in (SourceKind.CAMERA, SourceKind.RTSP)
+        self.is_live = kind in LIVE
+        self._open = lambda: open_capture(uri, kind, camera, decoder)
         self._health = health or Health()
         self._stopped = threading.Event()
-        self._capture = open_capture(uri)
+        self._capture, self._flip = self._open()
         if not self._capture.isOpened():
-            raise DeployError(f"{uri}: OpenCV {cv2.__version__} cannot open it; {_hint(kind)}")
-        self.fps = fps or _sane_fps(self._capture.get(cv2.CAP_PROP_FPS), uri)
+            raise DeployError(describe_failure(uri, kind))
+        self.fps = camera.fps or _sane_fps(self._capture.get(cv2.CAP_PROP_FPS), uri)
         self._reading = threading.Lock()
         # Times of a live source never run backwards, not even when the clock is set.
         self._epoch_s = time.time() - time.monotonic()
@@ -108,7 +112,7 @@ class VideoSource:
                 break
             self._health.recover("source", f"{self.uri}: gives frames again")
             time_s = self._epoch_s + time.monotonic() if self.is_live else number / self.fps
-            yield _frame(image, number, time_s, started)
+            yield _frame(flip_image(image, self._flip), number, time_s, started)
             number += 1
         if not self.is_live:
             self._check_end(number)
@@ -135,16 +139,13 @@ class VideoSource:
             wait_s = min(2 * wait_s, longest_s)
             with self._reading:
                 self._capture.release()
-                self._capture = open_capture(self.uri)
+                self._capture, self._flip = self._open()
                 if self._capture.isOpened():
                     return True
 
     def _check_end(self, num_frames: int) -> None:
         if num_frames == 0:
-            raise DeployError(
-                f"{self.uri}: holds no frame that OpenCV {cv2.__version__} can decode; "
-                f"{_hint(SourceKind.FILE)}"
-            )
+            raise DeployError(describe_emptiness(self.uri))
         expected = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         if num_frames < expected:
             LOGGER.warning("%s: ended after %d of %d frames", self.uri, num_frames, expected)
@@ -184,19 +185,25 @@ Source = Union[VideoSource, FolderSource]
 
 @contextlib.contextmanager
 def open_source(
-    uri: str, *, fps: Optional[float] = None, health: Optional[Health] = None
+    uri: str,
+    *,
+    fps: Optional[float] = None,
+    camera: CameraOptions = CameraOptions(),  # noqa: B008 (a NamedTuple cannot change)
+    decoder: Decoder = Decoder.AUTO,
+    health: Optional[Health] = None,
 ) -> Iterator[Source]:
     """Open a source; the block gets it, closed afterwards.
 
-    fps: frames per second of a folder, or instead of what a file says; health: takes the faults of
-    a live one. Raises DeployError.
+    fps: frames per second of a folder, asked of a camera, or instead of what a file says; camera,
+    decoder: see deploy.capture; health: takes the faults of a live one. Raises DeployError.
     """
     kind = source_kind(uri)
+    camera = camera._replace(fps=fps or camera.fps)
     source: Source
     if kind is SourceKind.FOLDER:
-        source = FolderSource(uri, fps=fps)
+        source = FolderSource(uri, fps=camera.fps)
     else:
-        source = VideoSource(uri, kind, fps=fps, health=health)
+        source = VideoSource(uri, kind, camera=camera, decoder=decoder, health=health)
     try:
         yield source
     finally:
@@ -204,12 +211,15 @@ def open_source(
 
 
 @contextlib.contextmanager
-def read_ahead(source: Source, *, depth: int = READ_AHEAD) -> Iterator[Channel]:
+def read_ahead(source: Source, *, depth: Optional[int] = None) -> Iterator[Channel]:
     """Decode on a thread of its own; the block iterates over the frames.
 
-    A live source drops its oldest waiting frame when nobody is ready, others wait. The iteration
-    raises what the source raises.
+    depth: frames that may wait; READ_AHEAD, or READ_AHEAD_LIVE of a live source, which drops its
+    oldest waiting frame when nobody is ready; others wait. The iteration raises what the source
+    raises.
     """
+    if depth is None:
+        depth = READ_AHEAD_LIVE if source.is_live else READ_AHEAD
     channel = Channel(depth, drop_oldest=source.is_live)
     thread = threading.Thread(target=_pump, args=(source, channel), daemon=True)
     thread.start()
@@ -228,46 +238,6 @@ def quiet_opencv() -> None:
     for module in (cv2, getattr(getattr(cv2, "utils", None), "logging", None)):
         if hasattr(module, "setLogLevel"):
             module.setLogLevel(OPENCV_ERRORS)  # type: ignore[union-attr]
-
-
-def source_kind(uri: str) -> SourceKind:
-    """Say what a URI names. Raises DeployError for one that is not known or not there."""
-    if camera_index(uri) is not None:
-        return SourceKind.CAMERA
-    if uri.startswith("rtsp://"):
-        return SourceKind.RTSP
-    if "://" in uri:
-        raise DeployError(f"source {uri} is not supported, expected {KNOWN}")
-    if Path(uri).is_dir():
-        return SourceKind.FOLDER
-    if Path(uri).is_file():
-        return SourceKind.FILE
-    raise DeployError(f"source {uri} is not there, expected {KNOWN}")
-
-
-def open_capture(uri: str) -> cv2.VideoCapture:
-    """Return OpenCV's reader of a URI, open or not; a network camera has a time limit."""
-    camera = camera_index(uri)
-    if camera is not None:
-        return cv2.VideoCapture(camera)
-    # OpenCV 4.5.2 brought the limits; before, FFmpeg's 30 s hold.
-    if uri.startswith("rtsp://") and hasattr(cv2, "CAP_PROP_READ_TIMEOUT_MSEC"):
-        limits = [
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            NETWORK_TIMEOUT_MS,
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            NETWORK_TIMEOUT_MS,
-        ]
-        capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, limits)
-        if capture.isOpened():
-            return capture
-    return cv2.VideoCapture(uri)
-
-
-def camera_index(uri: str) -> Optional[int]:
-    """Return the number of a camera URI, None for anything else."""
-    match = re.match(r"^(?:/dev/video)?(\d+)$", uri)
-    return int(match.group(1)) if match else None
 
 
 def list_images(folder: Path) -> List[Path]:
@@ -296,12 +266,3 @@ def _sane_fps(fps: float, uri: str) -> float:
         return fps
     LOGGER.warning("%s: says %s frames per second; %s is assumed", uri, fps, DEFAULT_FPS)
     return DEFAULT_FPS
-
-
-def _hint(kind: SourceKind) -> str:
-    hints = {
-        SourceKind.FILE: "is it a whole video? convert it: ffmpeg -i IN -c:v libx264 OUT.mp4",
-        SourceKind.CAMERA: "is it there and free? list cameras: ls /dev/video*",
-        SourceKind.RTSP: "is its address right and reachable from here?",
-    }
-    return hints[kind]

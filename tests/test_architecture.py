@@ -24,6 +24,9 @@ LAZY_IN_DEPLOY = {
     "tensorrt": {"engine_tensorrt.py"},
     "pycuda": {"engine_tensorrt.py"},
     "paho": {"sink_mqtt.py"},
+    "rclpy": {"sink_ros2.py"},
+    "std_msgs": {"sink_ros2.py"},
+    "geometry_msgs": {"sink_ros2.py"},
 }
 
 

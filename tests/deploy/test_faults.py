@@ -11,7 +11,7 @@ from deploy.core.errors import DeployError
 from deploy.core.smoother import Phase
 from deploy.health import Health
 from deploy.pipeline import Pipeline
-from deploy.run import SOURCE_DEADLINE_S, run_source
+from deploy.running import SOURCE_DEADLINE_S, run_source
 from deploy.sink import Sinks, VideoSink
 from deploy.source import Frame
 from tests.deploy.tiny_models import draw_frame, numpy_classifier, numpy_detector

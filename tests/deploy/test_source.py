@@ -7,16 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.capture import SourceKind, camera_index, source_kind
 from deploy.core.errors import DeployError
 from deploy.health import Health
-from deploy.source import (
-    SourceKind,
-    VideoSource,
-    camera_index,
-    open_source,
-    read_ahead,
-    source_kind,
-)
+from deploy.source import VideoSource, open_source, read_ahead
 from tests.deploy.clips import write_clip, write_folder
 
 HANDS = [[("fist", 40 * n, 100)] for n in range(7)]
@@ -47,7 +41,7 @@ def test_kind_by_what_is_there(tmp_path):
     assert source_kind("rtsp://camera/1") is SourceKind.RTSP
 
 
-@pytest.mark.parametrize("uri", ["csi://0", "http://host/x.mp4", "not/there.mp4", ""])
+@pytest.mark.parametrize("uri", ["csi://x", "http://host/x.mp4", "not/there.mp4", ""])
 def test_unknown_source_names_the_known_ones(uri):
     if uri == "":
         uri = "no such file"

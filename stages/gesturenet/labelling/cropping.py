@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from deploy.capture import LIVE, SourceKind, camera_index, source_kind
 from deploy.core.model_json import ModelInfo, read_model_json
 from deploy.core.roi import RoiRule, crop_regions, expand_boxes
 from deploy.engine import Engine
@@ -23,14 +24,7 @@ from deploy.latency import Latency
 from deploy.models import find_classifier, find_detector
 from deploy.options import open_engines
 from deploy.pipeline import classify_hands, detect_hands
-from deploy.source import (
-    SourceKind,
-    camera_index,
-    list_images,
-    open_source,
-    read_ahead,
-    source_kind,
-)
+from deploy.source import list_images, open_source, read_ahead
 from stages._files import atomic
 from stages.gesturenet.config import GESTURES, INPUT_WH
 from stages.gesturenet.errors import GestureError
@@ -101,7 +95,7 @@ def open_models(args: argparse.Namespace) -> Iterator[Models]:
 def check_sources(uris: Sequence[str]) -> None:
     """Raise DeployError or GestureError for a source that is not there or is live."""
     for uri in uris:
-        if source_kind(uri) in (SourceKind.CAMERA, SourceKind.RTSP):
+        if source_kind(uri) in LIVE:
             camera = camera_index(uri)
             device = uri if camera is None else f"/dev/video{camera}"
             raise GestureError(

@@ -1,0 +1,141 @@
+"""What a robot is told: a table of stories, and the rule's file."""
+
+import json
+
+import pytest
+
+from deploy.core.commands import (
+    Command,
+    Commander,
+    CommandRule,
+    Decision,
+    format_decision,
+    parse_rule,
+)
+from deploy.core.errors import DeployError
+from deploy.core.events import GestureEvent
+from deploy.core.smoother import Phase
+
+FORWARD, LEFT, STOP = Command("forward", 0.2), Command("left", 0.0, 0.5), Command("stop")
+RULE = CommandRule({"thumbs_up": FORWARD, "two": LEFT, "stop": STOP}, STOP, deadline_s=1.0)
+CLASSES = ("thumbs_up", "fist", "stop", "ok", "two", "random")
+
+
+def event(phase, gesture, track=1):
+    return GestureEvent(
+        0.0, "", 0, track, gesture, None, Phase(phase), None, None, (640, 480), 0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [
+        ([], "stop"),
+        ([(0, "begin", "thumbs_up", 1)], "forward"),
+        ([(0, "begin", "fist", 1)], "stop"),
+        ([(0, "begin", "thumbs_up", 1), (0.1, "begin", "fist", 2)], "forward"),
+        ([(0, "begin", "thumbs_up", 1), (0.5, "end", "thumbs_up", 1)], "stop"),
+        ([(0, "begin", "thumbs_up", 1), (0.5, "lost", None, 1)], "stop"),
+        # Another hand's end or loss is not the owner's.
+        ([(0, "begin", "thumbs_up", 1), (0.5, "lost", None, 2)], "forward"),
+        # The newest hand owns the robot, and what the older one still shows does not come back.
+        ([(0, "begin", "thumbs_up", 1), (0.2, "begin", "two", 2)], "left"),
+        (
+            [(0, "begin", "thumbs_up", 1), (0.2, "begin", "two", 2), (0.4, "end", "two", 2)],
+            "stop",
+        ),
+        (
+            [
+                (0, "begin", "thumbs_up", 1),
+                (0.2, "begin", "two", 2),
+                (0.4, "end", "two", 2),
+                (0.5, "hold", "thumbs_up", 1),
+            ],
+            "stop",
+        ),
+        # A hand that shows the safe gesture stops the robot, whoever begins something else.
+        ([(0, "begin", "stop", 1), (0.2, "begin", "two", 2)], "stop"),
+        (
+            [(0, "begin", "stop", 1), (0.2, "end", "stop", 1), (0.3, "begin", "two", 2)],
+            "left",
+        ),
+        # The dead man's switch: silence, a hold in time, a hold too late.
+        ([(0, "begin", "thumbs_up", 1), (1.1, None, None, None)], "stop"),
+        (
+            [(0, "begin", "thumbs_up", 1), (0.9, "hold", "thumbs_up", 1), (1.8, None, 0, 0)],
+            "forward",
+        ),
+        ([(0, "begin", "thumbs_up", 1), (1.1, None, 0, 0), (1.2, "hold", "thumbs_up", 1)], "stop"),
+        ([(0, "begin", "thumbs_up", 1), (0.9, "hold", "two", 2), (1.1, None, 0, 0)], "stop"),
+    ],
+)
+def test_stories(story, expected):
+    commander = Commander(RULE)
+    for now_s, phase, gesture, track in story:
+        if phase is None:
+            commander.check(now_s=now_s)
+        else:
+            commander.update(event(phase, gesture, track), now_s=now_s)
+    assert commander.decision.command.name == expected
+
+
+def test_reasons_name_the_hand():
+    commander = Commander(RULE)
+    assert commander.decision == Decision(STOP, "start")
+    began = commander.update(event("begin", "thumbs_up", 7), now_s=0.0)
+    assert began == Decision(FORWARD, "gesture", "thumbs_up", 7)
+    assert commander.check(now_s=2.0) == Decision(STOP, "deadline", None, 7)
+
+
+def test_hand_that_stopped_and_went_silent_stops_for_good_no_more():
+    commander = Commander(RULE)
+    commander.update(event("begin", "stop", 1), now_s=0.0)
+    commander.check(now_s=2.0)
+    assert commander.update(event("begin", "two", 2), now_s=2.1).command == LEFT
+
+
+def test_rule_from_json():
+    document = {
+        "gestures": {"thumbs_up": {"name": "forward", "linear": 0.2}, "stop": {"name": "stop"}},
+        "deadline_ms": 800,
+        "rate_hz": 20,
+    }
+    rule = parse_rule(json.loads(json.dumps(document)), classes=CLASSES)
+    assert rule == CommandRule({"thumbs_up": FORWARD, "stop": STOP}, STOP, 0.8, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ([], "expected an object"),
+        ({}, "gestures is missing"),
+        ({"gestures": {}}, "gestures is missing"),
+        ({"gestures": {"wave": {"name": "x"}}}, "no gesture 'wave', known: thumbs_up"),
+        ({"gestures": {"ok": {"nam": "x"}}}, "unknown key 'nam', known: name"),
+        ({"gestures": {"ok": {"name": ""}}}, "expected a name"),
+        ({"gestures": {"ok": {"name": "x", "linear": "fast"}}}, "linear is 'fast'"),
+        ({"gestures": {"ok": {"name": "x", "linear": True}}}, "linear is True"),
+        ({"gestures": {"ok": {"name": "x", "angular": float("nan")}}}, "angular is nan"),
+        ({"gestures": {"ok": {"name": "x"}}, "deadline_ms": 500}, "more than the 500 ms"),
+        ({"gestures": {"ok": {"name": "x"}}, "rate_hz": 0}, "rate_hz is 0"),
+        ({"gestures": {"ok": {"name": "x"}}, "speed": 1}, "unknown key 'speed'"),
+    ],
+)
+def test_wrong_rule_is_one_line_that_names_the_key(document, message):
+    with pytest.raises(DeployError, match=message) as caught:
+        parse_rule(document, classes=CLASSES)
+    assert "\n" not in str(caught.value)
+
+
+def test_message_has_every_key():
+    text = format_decision(Decision(LEFT, "gesture", "two", 3), time_s=12.5)
+    assert json.loads(text) == {
+        "schema": 1,
+        "time": 12.5,
+        "command": "left",
+        "linear": 0.0,
+        "angular": 0.5,
+        "reason": "gesture",
+        "gesture": "two",
+        "track": 3,
+    }
