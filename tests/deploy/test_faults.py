@@ -7,9 +7,11 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
+from deploy.core.commands import Command, CommandRule
 from deploy.core.errors import DeployError
 from deploy.core.smoother import Phase
 from deploy.health import Health
+from deploy.latency import Latency
 from deploy.pipeline import Pipeline
 from deploy.running import SOURCE_DEADLINE_S, run_source
 from deploy.sink import Sinks, VideoSink
@@ -133,7 +135,7 @@ def test_sink_that_fails_is_left_and_the_others_get_everything():
 
 @pytest.mark.parametrize("fault", ["size", "disk"])
 def test_video_that_cannot_go_on_does_not_end_the_events(tmp_path, monkeypatch, fault):
-    images = [draw_frame(FIST)] * 8
+    images = [draw_frame(FIST)] * 16
     if fault == "size":
         images[3] = draw_frame(FIST, wh=(1280, 768))
     else:
@@ -145,4 +147,61 @@ def test_video_that_cannot_go_on_does_not_end_the_events(tmp_path, monkeypatch, 
         run(LiveSource(images), [sink], [video])
     assert phases(sink)[0] is Phase.BEGIN
     assert phases(sink)[-1] is Phase.LOST
-    assert sink.events[-1].frame == 7
+    assert sink.events[-1].frame == 15
+
+
+class HangingEngine:
+    """Takes seconds for the calls whose numbers are in `hangs`."""
+
+    def __init__(self, engine, hangs):
+        self.model = engine.model
+        self._engine = engine
+        self._hangs = dict(hangs)
+        self._calls = 0
+
+    def infer(self, batch):
+        time.sleep(self._hangs.get(self._calls, 0))
+        self._calls += 1
+        return self._engine.infer(batch)
+
+
+def test_network_that_hangs_loses_the_hand_within_the_deadline_and_begins_anew():
+    sink = Events()
+    detector = HangingEngine(numpy_detector(), {8: 3 * SOURCE_DEADLINE_S})
+    seen = run(LiveSource([draw_frame(FIST)] * 60), [sink], detector=detector)
+    assert phases(sink) == [Phase.BEGIN, Phase.LOST, Phase.BEGIN, Phase.LOST]
+    lost_s = sink.times[[event.phase for event in sink.events].index(Phase.LOST)]
+    # Frame 8 comes 0.4 s after the first; 0.3 s of slack for a busy machine.
+    assert lost_s - sink.started_s < 9 / RATE + SOURCE_DEADLINE_S + 0.3
+    assert seen.faults["slow"] == 1
+    assert seen.ongoing == set()
+
+
+def test_robot_is_stopped_while_the_network_hangs():
+    class Robot(Events):
+        def write_command(self, decision, *, is_change):
+            if is_change:
+                self.events.append((decision.command.name, decision.reason))
+
+    robot = Robot()
+    rule = CommandRule({"fist": Command("go", 0.1)}, Command("stop"), deadline_s=5.0)
+    detector = HangingEngine(numpy_detector(), {8: 3 * SOURCE_DEADLINE_S})
+    health = Health()
+    pipeline = Pipeline(detector, numpy_classifier(), health=health)
+    source = LiveSource([draw_frame(FIST)] * 12)
+    run_source(source, pipeline, Sinks([], [], [robot]), rule=rule, health=health)
+    assert robot.events[:3] == [("stop", "start"), ("go", "gesture"), ("stop", "lost")]
+    assert robot.events[-1] == ("stop", "exit")
+
+
+def test_slow_network_on_a_fast_camera_stays_within_two_frames_and_its_own_time():
+    took_s = 0.1
+    detector = HangingEngine(numpy_detector(), {call: took_s for call in range(100)})
+    latency = Latency()
+    pipeline = Pipeline(detector, latency=latency)
+    source = LiveSource([draw_frame(FIST)] * 60)
+    totals = run_source(source, pipeline, Sinks([], []))
+    assert totals.dropped >= 20
+    assert totals.frames + totals.dropped == 60
+    # 20 ms of slack for a busy machine.
+    assert latency.summary()["total"]["p50_ms"] < 1e3 * (2 / RATE + took_s) + 20

@@ -266,3 +266,88 @@ def test_real_runtimes_tell_the_same_story(tmp_path, clip, runtime, capsys):
     assert program.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert story([json.loads(line) for line in lines]) == STORY
+
+
+COMMANDS = {
+    "gestures": {"fist": {"name": "go", "linear": 0.2}, "stop": {"name": "stop"}},
+    "deadline_ms": 60000,
+}
+
+
+def test_commands_follow_the_gestures_and_end_safe(tmp_path, clip, models):
+    rule, told = tmp_path / "rule.json", tmp_path / "commands.jsonl"
+    rule.write_text(json.dumps(COMMANDS))
+    arguments = ["--source", clip, "--commands", str(rule), "--command-sink", str(told)]
+    assert program.main(arguments + models) == 0
+    lines = [json.loads(line) for line in told.read_text().splitlines()]
+    # The clip runs faster than its time: what is told depends on the thread, its order does not.
+    names = [(line["command"], line["reason"]) for line in lines]
+    assert names[0] == ("stop", "start")
+    assert names[-1] == ("stop", "exit")
+    story = [("stop", "start"), ("go", "gesture"), ("stop", "end"), ("stop", "gesture")]
+    assert [name for name in story if name in names] == sorted(
+        {name for name in names if name in story}, key=story.index
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--commands", "{}"], "go together"),
+        (["--command-sink", "-"], "go together"),
+        (["--commands", "{}", "--command-sink", "-"], "gestures is missing"),
+        (["--commands", "{", "--command-sink", "-"], "expected JSON"),
+        (["--commands", "no.json", "--command-sink", "-"], "cannot be read"),
+        (["--commands", "{}", "--command-sink", "-", "--no-gesture"], "needs a gesture model"),
+    ],
+)
+def test_wrong_commands_are_one_line(clip, models, capsys, arguments, message):
+    assert program.main(["--source", clip] + arguments + models) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_clips_of_gestures_are_recorded(tmp_path, clip, models):
+    folder = tmp_path / "clips"
+    arguments = ["--source", clip, "--record", str(folder), "--record-seconds", "0.2"]
+    assert program.main(arguments + models) == 0
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["0.200_fist_1.mp4", "1.000_stop_1.mp4", "1.800_ok_2.mp4"]
+
+
+def test_dry_run_prints_the_plan_and_touches_nothing(tmp_path, clip, models, capsys):
+    out = tmp_path / "out.mp4"
+    arguments = ["--source", clip, "--sink", str(out), "--dry-run", "--record", "clips"]
+    arguments += ["--commands", json.dumps(COMMANDS), "--command-sink", "ros2://cmd_vel"]
+    arguments += ["--runtime", "onnxruntime"]
+    assert program.main(arguments + models) == 0
+    plan = capsys.readouterr().out
+    for part in (
+        "(file); no frame is dropped",
+        "tiny-detector, 160x96",
+        "runtime onnxruntime",
+        "thumbs_up, fist, stop, ok, two;",
+        "begins at 0.6 for 0.2 s",
+        str(out),
+        "fist -> go (0.2 m/s, 0 rad/s)",
+        "stop (0 m/s, 0 rad/s) after 60000 ms",
+        "to ros2://cmd_vel",
+        "clips: 3 s before and after",
+    ):
+        assert part in plan
+    assert not out.exists()
+
+
+def test_dry_run_of_what_cannot_run_fails_as_the_run_would(models, capsys):
+    assert program.main(["--source", "no.mp4", "--dry-run"] + models) == 1
+    assert "no.mp4 is not there" in capsys.readouterr().err
+
+
+def test_log_as_json_is_json_to_the_last_line(tmp_path, clip, models, capfd):
+    arguments = ["--source", clip, "--log-format", "json", "--no-gesture", "--sink", "-"]
+    assert program.main(arguments + models) == 0
+    assert program.main(["--source", "no.mp4", "--log-format=json"] + models) == 1
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["level"] for line in lines if "no.mp4" in line["message"]] == ["error"]
+    assert any(line["message"].startswith("run: 22 frames") for line in lines)

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from deploy.core.commands import Command, Decision
 from deploy.core.errors import DeployError
 from deploy.core.events import lost_event
 from deploy.core.smoother import Phase
@@ -195,3 +196,117 @@ def test_process_that_is_cut_off_leaves_its_will(broker, sink):
     wait_for(lambda: len(subscriber.status()) >= 2)
     subscriber.close()
     assert "offline" in subscriber.status()
+
+
+def openssl(folder, *arguments):
+    subprocess.check_call(
+        ["openssl"] + list(arguments),
+        cwd=str(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def make_authority(folder, name):
+    """A private authority, and a certificate of it for 127.0.0.1."""
+    folder.mkdir()
+    subject = ["-subj", f"/CN={name}"]
+    openssl(
+        folder,
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.crt",
+        "-days",
+        "2",
+        *subject,
+    )
+    openssl(
+        folder,
+        "req",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "server.key",
+        "-out",
+        "server.csr",
+        "-subj",
+        "/CN=127.0.0.1",
+    )
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    openssl(
+        folder,
+        "x509",
+        "-req",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-out",
+        "server.crt",
+        "-days",
+        "2",
+        "-extfile",
+        "names",
+    )
+    return folder / "ca.crt"
+
+
+# paho 2.1.0 leaves the socket of a refused TLS connection to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_tls_is_checked_and_a_foreign_authority_refused(tmp_path, broker, monkeypatch):
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    authority = make_authority(tmp_path / "own", "own")
+    foreign = make_authority(tmp_path / "foreign", "foreign")
+    own = tmp_path / "own"
+    with broker._config.open("a") as stream:
+        stream.write(f"certfile {own}/server.crt\nkeyfile {own}/server.key\n")
+    broker.start()
+    health = {}
+    for name, path in (("own", authority), ("foreign", foreign)):
+        monkeypatch.setenv("MQTT_CA_FILE", str(path))
+        sink = MqttSink(f"mqtts://127.0.0.1:{broker.port}/hands")
+        sink.start((64, 48), 10.0)
+        if name == "own":
+            wait_for(sink._is_connected.is_set)
+            sink.write(event(0))
+        else:
+            wait_for(lambda sink=sink: sink.health.snapshot().faults.get("mqtt", 0) > 0)
+            assert not sink._is_connected.is_set()
+        sink.close()
+        health[name] = sink.health.snapshot()
+    assert health["own"].faults == {}
+    assert "mqtt" in health["foreign"].faults
+
+
+def test_authority_that_cannot_be_read_is_one_line(monkeypatch, tmp_path):
+    pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt")
+    monkeypatch.setenv("MQTT_CA_FILE", str(tmp_path / "no.crt"))
+    with pytest.raises(DeployError, match=r"MQTT_CA_FILE .*no\.crt cannot be read"):
+        MqttSink("mqtts://127.0.0.1:1/hands").start((64, 48), 10.0)
+
+
+def test_commands_change_with_qos_1_and_repeat_with_qos_0(broker, sink):
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    sink.start((0, 0), 0.0)
+    wait_for(sink._is_connected.is_set)
+    decision = Decision(Command("go", 0.1), "gesture", "ok", 1)
+    for is_change in (True, False, False):
+        sink.write_command(decision, is_change=is_change)
+    sink.close()
+    wait_for(lambda: subscriber.status()[-1:] == ["offline"])
+    subscriber.close()
+    told = [message for message in subscriber.messages if message.topic == "hands"]
+    assert [json.loads(message.payload.decode())["command"] for message in told] == ["go"] * 3
+    assert [message.qos for message in told] == [1, 0, 0]
