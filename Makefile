@@ -90,11 +90,12 @@ pull: $(STAMP)  ## Fetch the pipeline's outputs from the DVC remote of .dvc/conf
 push: $(STAMP)  ## Store the pipeline's outputs in the DVC remote of .dvc/config
 	dvc push
 
-browser:  ## Install Debian's Chromium, with which the pictures of the README are taken (needs root)
+browser:  ## Install Debian's Chromium, in which the pages are tested and the README's pictures taken (needs root)
 	apt-get update -qq && apt-get install -y -qq chromium chromium-driver fonts-dejavu-core
 
-system-packages:  ## Install Debian's mosquitto, the broker that tests kill and restart (needs root)
-	apt-get update -qq && apt-get install -y -qq mosquitto
+system-packages:  ## Install Debian's broker and RTSP server, which tests kill and restart (needs root)
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto openssl python3-gi \
+		gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
 
 pictures: $(STAMP)  ## Renew the README's pictures (after make repro; the MLflow page needs make browser)
 	python -m docs.pictures

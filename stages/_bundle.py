@@ -13,7 +13,7 @@ from deploy import manifest
 from deploy.core.model_json import check_sha256, read_model_json
 
 ROOT_NAME = "hand-gestures"
-DEPLOY_SUFFIXES = (".html", ".json", ".md", ".py", ".txt")
+DEPLOY_SUFFIXES = (".Dockerfile", ".html", ".json", ".md", ".py", ".service", ".txt")
 # Files of deploy/ that a reader of the archive looks for at its top.
 TOP_FILES = {"README.md": "deploy/README.md", "requirements.txt": "deploy/requirements.txt"}
 FILE_MODE = 0o644
