@@ -5,11 +5,13 @@ at work at a table, 60 frames each at 30 frames/s, and feeds the boxes of their 
 tracker, shuffled in each frame: what is counted is the tracker's alone and no detector's. Hands
 that others hide are no label, as they would be no detection. "Overlap alone" is the rule that the
 tracker replaces. Prints a Markdown table: switches by the share of boxes left out and the edges'
-jitter, as a part of the box, and how many of them gave a hand the number of another one.
+jitter, as a part of the box, and how many of them gave a hand the number of another one. Then the
+median time of a frame, by the number of hands.
 """
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -67,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 found = count_all(make, videos, noise)
                 cells.append(f"{found.all} ({found.taken} taken)")
             sys.stdout.write("| " + " | ".join(cells) + " |\n")
+    for num_hands in (1, 2, 4, 8):
+        times = [f"{time_ms(make, num_hands):.3f}" for make in (OverlapTracker, Tracker)]
+        sys.stdout.write(f"{num_hands} hands: {times[0]} ms by overlap alone, {times[1]} ms\n")
     return 0
 
 
@@ -117,6 +122,21 @@ def count(tracker: Any, frames: Iterator[tuple[list[str], np.ndarray]], fps: flo
         for name, number in zip(names, track_id, strict=True):
             number_of[name], owner_of[number] = number, name
     return Switches(switches, taken)
+
+
+def time_ms(make: Callable[[], Any], num_hands: int, *, num_frames: int = 600) -> float:
+    """Median time of a frame with so many hands that move beside each other."""
+    rng = np.random.default_rng(0)
+    tracker = make()
+    corner = np.stack([np.arange(num_hands) % 4 * 250.0, np.arange(num_hands) // 4 * 150.0], 1)
+    times = []
+    for index in range(num_frames):
+        moved = corner + 3.0 * (index % 60) + rng.normal(0.0, 1.5, corner.shape)
+        detections = as_detections(np.concatenate([moved, moved + 120.0], axis=1))
+        started = time.perf_counter()
+        tracker.update(detections, time_s=index / FPS)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times)) * 1e3
 
 
 if __name__ == "__main__":
