@@ -107,11 +107,9 @@ def compare(args: argparse.Namespace, frames: Sequence[Frame], work: Path) -> di
         load_after = os.getloadavg()[0]
     if ours.name in failed:
         raise PeerError(f"{ours.name}: {failed[ours.name]}")
-    rows = []
-    for contender in [ours, *contenders]:
-        if contender.name not in failed:
-            figures = contender.detect() if contender.detect else {}
-            rows.append(summarise(contender, runs[contender.name], figures))
+    measured = [one for one in [ours, *contenders] if one.name not in failed]
+    figures, unknown = detect_all(measured)
+    rows = [summarise(one, runs[one.name], figures[one.name]) for one in measured]
     return {
         "clip": str(args.clip or ("labelled frames" if frames else "drawn")),
         "labelled_frames": len(frames),
@@ -120,7 +118,7 @@ def compare(args: argparse.Namespace, frames: Sequence[Frame], work: Path) -> di
         "load_average": [load_before, load_after],
         "versions": versions,
         "contenders": rows,
-        "skipped": {**skipped, **failed},
+        "skipped": {**skipped, **failed, **unknown},
     }
 
 
@@ -169,6 +167,20 @@ def time_rounds(
             fps = runs[contender.name][-1]["fps"]
             sys.stderr.write(f"round {number + 1}: {contender.name} {fps:.1f} frames/s\n")
     return runs, failed
+
+
+def detect_all(
+    contenders: Sequence[Contender],
+) -> tuple[dict[str, Mapping[str, float]], dict[str, str]]:
+    """Return figures by name, none where nothing is to be measured, and why some failed."""
+    figures: dict[str, Mapping[str, float]] = {one.name: {} for one in contenders}
+    unknown: dict[str, str] = {}
+    for contender in contenders:
+        try:
+            figures[contender.name] = contender.detect() if contender.detect else {}
+        except PeerError as error:
+            unknown[f"precision of {contender.name}"] = str(error)
+    return figures, unknown
 
 
 def summarise(

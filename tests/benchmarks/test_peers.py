@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +42,17 @@ def test_rounds_begin_with_another_one_each_and_leave_out_who_failed(
     assert failed == {"b": "b broke"}
     order = [line.split()[2] for line in capsys.readouterr().err.splitlines()]
     assert order == ["a", "b", "c", "c", "a", "c", "a"]
+
+
+def test_precision_that_fails_costs_nobody_else_anything() -> None:
+    def fail() -> dict[str, float]:
+        raise PeerError("the weights know no class named hand")
+
+    good = contender("a", [])._replace(detect=lambda: {"ap50": 0.5, "ap": 0.2})
+    bad = contender("b", [])._replace(detect=fail)
+    figures, unknown = peers.detect_all([good, bad, contender("c", [])])
+    assert figures == {"a": {"ap50": 0.5, "ap": 0.2}, "b": {}, "c": {}}
+    assert unknown == {"precision of b": "the weights know no class named hand"}
 
 
 def test_row_has_the_median_the_range_and_blank_precisions() -> None:
@@ -135,12 +147,17 @@ def test_weights_that_are_not_there_are_a_usage_error(pair: str) -> None:
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize("is_bundle", [False, True], ids=["folders", "bundle"])
 def test_without_the_packages_ours_is_measured_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_bundle: bool
 ) -> None:
     kitti = write_kitti_folder(tmp_path / "kitti")
-    command = ["--detector", str(write_detector(tmp_path / "detector"))]
-    command += ["--gesture", str(write_classifier(tmp_path / "gesture"))]
+    models = [write_detector(tmp_path / "models/detector")]
+    models.append(write_classifier(tmp_path / "models/gesture"))
+    command = ["--detector", str(models[0]), "--gesture", str(models[1])]
+    if is_bundle:
+        shutil.copytree(peers.ROOT / "deploy", tmp_path / "deploy")
+        command = ["--bundle", str(tmp_path)]
     command += ["--kitti", str(kitti), "--rounds", "2", "--frames", "12"]
     command += ["--peers", str(tmp_path / "python"), "--json", str(tmp_path / "out.json")]
     assert peers.main(command) == 0
