@@ -23,7 +23,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install repro test test-fast test-kill test-py36 test-triton test-bare check format lock ui demo bench-train pull push pictures browser system-packages clean
+.PHONY: help install repro test test-fast test-kill test-soak test-py36 test-triton test-bare check format lock ui demo bench-train pull push pictures browser system-packages clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -42,13 +42,16 @@ repro: $(STAMP)  ## Run the whole pipeline; only what changed runs again
 	dvc repro
 
 test: $(STAMP)  ## All tests
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not kill"
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not kill and not soak"
 
 test-fast: $(STAMP)  ## Tests without the end-to-end ones
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not kill"
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not kill and not soak"
 
 test-kill: $(STAMP)  ## The pipeline, killed in every stage, ends in the same bytes (4 minutes)
 	OMP_NUM_THREADS=1 python -m pytest -m kill tests/test_pipeline.py
+
+test-soak: $(STAMP)  ## The runtime's memory over half an hour at 30 frames per second
+	OMP_NUM_THREADS=1 python -m pytest -m soak tests/deploy/test_memory.py
 
 test-py36: $(STAMP)  ## deploy's tests on a real Python 3.6, where one is installed
 	bash tests/py36.sh

@@ -20,4 +20,4 @@ if [ ! -x "$venv/bin/pytest" ]; then
   "$venv/bin/python" -m pip install -q -q 'pip==21.3.1'
   "$venv/bin/python" -m pip install -q -q 'numpy==1.19.5' 'opencv-python-headless==4.6.0.66' 'pytest==7.0.1'
 fi
-exec "$venv/bin/python" -m pytest -q -p no:cacheprovider -c tests/py36.ini --rootdir . tests/deploy "$@"
+exec "$venv/bin/python" -m pytest -q -p no:cacheprovider -c tests/py36.ini --rootdir . -m "not soak" tests/deploy "$@"

@@ -1,26 +1,43 @@
-"""Follow hands from frame to frame by the overlap of their tight boxes.
+"""Follow hands from frame to frame by the overlap of their tight boxes and by their motion.
 
-Each frame, the pair of track and detection that overlaps most is joined first (then the next, each
-track and detection once) while the overlap reaches `iou_threshold`. What is left over of the
-detections begins new tracks; a track that is not seen for longer than `max_gap_s` is lost. A track
-between is kept, unseen, where it was last.
+Each hand's box is taken on at its velocity (deploy.core.motion), and detections are paired with
+these predicted boxes so that the sum of the overlaps is largest (deploy.core.assignment); so two
+hands that cross keep their numbers. Who is left over is then paired in the same way with where
+the hand was last, so that one that stops or turns at a low frame rate is not lost by its own
+prediction; and at last by boxes that are widened by `reach`, so that a quick small hand, whose
+boxes never overlap, gets a velocity at all.
+
+What is left of the detections begins new tracks at once (the smoother guards against flicker). A
+track that is not seen for longer than `max_gap_s` is lost, one that was only ever seen once after
+`max_gap_once_s`: no gesture can have begun on it, and it is most likely a false detection that
+would take another hand's place. In between a track coasts on, unseen.
 """
 
 from typing import Dict, List, NamedTuple
 
 import numpy as np
 
+from deploy.core.assignment import UNPAIRED, assign_pairs
 from deploy.core.boxes import Detections, box_iou
+from deploy.core.motion import Motion, MotionRule, follow_box, predict_box, start_motion
 
 # Slack on comparisons of times that are sums of frame intervals.
 TIME_TOLERANCE_S = 1e-6
 
 
 class TrackerRule(NamedTuple):
-    """iou_threshold: least overlap of the same hand in two frames; max_gap_s: longest absence."""
+    """What makes one hand of boxes in several frames.
+
+    iou_threshold: least overlap of the same hand, more than 0; max_gap_s: longest absence;
+    max_gap_once_s: the same while a track has been seen only once. reach: how much wider and
+    higher boxes are made, as a part of themselves, when nothing overlaps; 0 for not at all.
+    """
 
     iou_threshold: float = 0.2
     max_gap_s: float = 0.5
+    max_gap_once_s: float = 0.25
+    reach: float = 1.0
+    motion: MotionRule = MotionRule()
 
 
 DEFAULT_RULE = TrackerRule()
@@ -38,9 +55,9 @@ class TrackUpdate(NamedTuple):
 
 
 class _Track(NamedTuple):
-    xyxy: np.ndarray
+    motion: Motion
     class_id: int
-    last_seen_s: float
+    num_seen: int
 
 
 class Tracker:
@@ -58,12 +75,12 @@ class Tracker:
         detection. Raises ValueError when the time runs backwards.
         """
         lost = self._drop_old(time_s)
-        track_id = self._join(detections)
+        track_id = self._join(detections, time_s)
         for index, (xyxy, class_id) in enumerate(zip(detections.xyxy, detections.class_id)):
             if track_id[index] == 0:
                 track_id[index] = self._next_id
                 self._next_id += 1
-            self._tracks[int(track_id[index])] = _Track(xyxy.copy(), int(class_id), time_s)
+            self._see(int(track_id[index]), xyxy, int(class_id), time_s)
         return TrackUpdate(track_id, lost)
 
     def flush(self) -> List[int]:
@@ -72,28 +89,72 @@ class Tracker:
         self._tracks.clear()
         return lost
 
+    def _see(self, number: int, xyxy: np.ndarray, class_id: int, time_s: float) -> None:
+        track = self._tracks.get(number)
+        if track is None:
+            self._tracks[number] = _Track(start_motion(xyxy, time_s=time_s), class_id, 1)
+        else:
+            motion = follow_box(track.motion, xyxy, self.rule.motion, time_s=time_s)
+            self._tracks[number] = _Track(motion, class_id, track.num_seen + 1)
+
     def _drop_old(self, time_s: float) -> List[int]:
-        gaps = {number: time_s - track.last_seen_s for number, track in self._tracks.items()}
-        if any(gap < 0 for gap in gaps.values()):
-            raise ValueError(f"frame at {time_s} s comes after a later one; expected time order")
-        limit = self.rule.max_gap_s + TIME_TOLERANCE_S
-        lost = sorted(number for number, gap in gaps.items() if gap > limit)
+        lost = []
+        for number, track in sorted(self._tracks.items()):
+            gap_s = time_s - track.motion.seen_s
+            if gap_s < 0:
+                raise ValueError(
+                    f"frame at {time_s} s comes after a later one; expected time order"
+                )
+            if gap_s > self._longest_gap_s(track) + TIME_TOLERANCE_S:
+                lost.append(number)
         for number in lost:
             del self._tracks[number]
         return lost
 
-    def _join(self, detections: Detections) -> np.ndarray:
+    def _longest_gap_s(self, track: _Track) -> float:
+        if track.num_seen > 1:
+            return self.rule.max_gap_s
+        return min(self.rule.max_gap_s, self.rule.max_gap_once_s)
+
+    def _join(self, detections: Detections, time_s: float) -> np.ndarray:
         """Numbers of the tracks that the detections belong to, 0 for a new hand: (N,) int64."""
         track_id = np.zeros(len(detections.xyxy), np.int64)
-        numbers = sorted(self._tracks)
-        if not numbers or not len(track_id):
+        if not len(track_id) or not self._tracks:
             return track_id
-        boxes = np.stack([self._tracks[number].xyxy for number in numbers])
-        kinds = np.array([self._tracks[number].class_id for number in numbers])
-        iou = box_iou(boxes, detections.xyxy)  # (T, N)
-        iou[kinds[:, None] != detections.class_id] = -1
-        while iou.max() >= self.rule.iou_threshold:
-            row, column = np.unravel_index(iou.argmax(), iou.shape)
-            track_id[column] = numbers[row]
-            iou[row], iou[:, column] = -1, -1
+        last = {number: track.motion.xyxy for number, track in sorted(self._tracks.items())}
+        predicted = {
+            number: predict_box(self._tracks[number].motion, self.rule.motion, time_s=time_s)
+            for number in last
+        }
+        for boxes, reach in ((predicted, 0.0), (last, 0.0), (predicted, self.rule.reach)):
+            if (track_id == 0).any():
+                self._pair_inplace(track_id, boxes, detections, reach)
         return track_id
+
+    def _pair_inplace(
+        self,
+        track_id: np.ndarray,
+        boxes: Dict[int, np.ndarray],
+        detections: Detections,
+        reach: float,
+    ) -> None:
+        """Give detections without a track (0) one that has none, by the tracks' boxes (4,)."""
+        taken = set(track_id.tolist())
+        numbers = [number for number in boxes if number not in taken]
+        if not numbers:
+            return
+        free = np.flatnonzero(track_id == 0)  # (F,)
+        places = _widen(np.stack([boxes[number] for number in numbers]), reach)  # (T, 4)
+        iou = box_iou(places, _widen(detections.xyxy[free].astype(np.float64), reach))  # (T, F)
+        classes = np.array([self._tracks[number].class_id for number in numbers])
+        iou[classes[:, None] != detections.class_id[free]] = 0
+        pairs = assign_pairs(iou, least_score=self.rule.iou_threshold)
+        for number, column in zip(numbers, pairs):
+            if column != UNPAIRED:
+                track_id[free[column]] = number
+
+
+def _widen(xyxy: np.ndarray, reach: float) -> np.ndarray:
+    """Boxes (N, 4) about the same centres, larger by `reach` of their width and height."""
+    margin = (xyxy[:, 2:] - xyxy[:, :2]) * (reach / 2)
+    return np.concatenate([xyxy[:, :2] - margin, xyxy[:, 2:] + margin], axis=1)
