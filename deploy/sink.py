@@ -98,6 +98,7 @@ class VideoSink:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._writer: Optional[cv2.VideoWriter] = None
+        self._num_frames = 0
         self._image_wh = (0, 0)
 
     def start(self, image_wh: Tuple[int, int], fps: float) -> None:
@@ -120,8 +121,9 @@ class VideoSink:
                 f"sink {self.uri} began with frames of {self._image_wh}, frame {index} is "
                 f"{seen_wh}; a video needs one size, write to FOLDER/ instead"
             )
-        if index % FREE_CHECK_FRAMES == 0:
+        if self._num_frames % FREE_CHECK_FRAMES == 0:
             self._check_free()
+        self._num_frames += 1
         self._writer.write(image)  # type: ignore[union-attr]
         return True
 
