@@ -37,8 +37,8 @@ KNOWN = (
 )
 CSI = re.compile(r"^csi://(\d+)$")
 GST = "gst:"
-# How long FFmpeg waits for a network camera's next frame (its own limit is 30 s) before that counts
-# as gone, and until one is opened: it looks at a second or two of the stream first.
+# How long FFmpeg waits for a network camera's next frame (its own limit is 30 s) before that
+# counts as gone, and until one is opened: it looks at a second or two of the stream first.
 READ_TIMEOUT_MS = 3000
 OPEN_TIMEOUT_MS = 10000
 # USB cameras give large pictures at full rate as JPEG only.
