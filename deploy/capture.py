@@ -37,8 +37,10 @@ KNOWN = (
 )
 CSI = re.compile(r"^csi://(\d+)$")
 GST = "gst:"
-# How long FFmpeg waits for a network camera (its own limit is 30 s) before that counts as gone.
-NETWORK_TIMEOUT_MS = 3000
+# How long FFmpeg waits for a network camera's next frame (its own limit is 30 s) before that counts
+# as gone, and until one is opened: it looks at a second or two of the stream first.
+READ_TIMEOUT_MS = 3000
+OPEN_TIMEOUT_MS = 10000
 # USB cameras give large pictures at full rate as JPEG only.
 MJPG = cv2.VideoWriter_fourcc(*"MJPG") if hasattr(cv2, "VideoWriter_fourcc") else 0x47504A4D
 
@@ -169,9 +171,9 @@ def _open_rtsp(uri: str) -> cv2.VideoCapture:
     if hasattr(cv2, "CAP_PROP_READ_TIMEOUT_MSEC"):
         limits = [
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            NETWORK_TIMEOUT_MS,
+            OPEN_TIMEOUT_MS,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            NETWORK_TIMEOUT_MS,
+            READ_TIMEOUT_MS,
         ]
         capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, limits)
         if capture.isOpened():

@@ -71,7 +71,7 @@ def camera(tmp_path, monkeypatch):
     # FFmpeg asks for UDP first; over TCP nothing of a picture is lost on a busy machine.
     monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     monkeypatch.setattr("deploy.source.BACKOFF_S", (0.1, 0.2))
-    monkeypatch.setattr("deploy.capture.NETWORK_TIMEOUT_MS", 1000)
+    monkeypatch.setattr("deploy.capture.READ_TIMEOUT_MS", 1000)
     picture = tmp_path / "frame.png"
     assert cv2.imwrite(str(picture), draw_frame([("fist", 192, 128)]))
     camera = Camera(picture)
