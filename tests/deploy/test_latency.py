@@ -1,5 +1,7 @@
 """Percentiles of steps."""
 
+import tracemalloc
+
 import pytest
 
 from deploy.latency import SAMPLES, Latency, summarize
@@ -27,6 +29,21 @@ def test_only_the_latest_samples_are_kept():
     summary = latency.summary()["step"]
     assert summary["samples"] == SAMPLES
     assert summary["p50_ms"] == pytest.approx((5 + SAMPLES + 4) / 2)
+
+
+def test_memory_of_a_step_is_taken_at_its_first_sample():
+    latency = Latency()
+    tracemalloc.start()
+    try:
+        latency.add("step", 1.0)
+        before = tracemalloc.get_traced_memory()[0]
+        for value in range(2 * SAMPLES):
+            latency.add("step", float(value))
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert before > 8 * SAMPLES
+    assert after - before < 1000
 
 
 def test_a_step_that_raises_is_not_counted():
