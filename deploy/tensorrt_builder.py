@@ -119,12 +119,17 @@ def _parse(parser: Any, path: Path, trt: Any, logger: Any) -> None:
     if parser.parse(content):
         return
     found = [parser.get_error(index) for index in range(parser.num_errors)]
-    texts = [f"node {error.node()}: {error.desc()}" for error in found]
+    texts = [f"node {error.node()}{_operator(error)}: {error.desc()}" for error in found]
     said = " | ".join(" ".join(text.split()) for text in texts) or logger.errors.take()
     raise DeployError(
         f"{path}: TensorRT {trt.__version__} cannot read it: {said}; copy the model again, or "
         "export it again"
     )
+
+
+def _operator(error: Any) -> str:
+    """Name of the node's operator, which the parser tells from 8.6 on."""
+    return f" ({error.node_operator()})" if hasattr(error, "node_operator") else ""
 
 
 def _check_tensors(network: Any, model: ModelInfo, path: Path) -> None:
