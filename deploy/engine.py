@@ -101,6 +101,10 @@ class Engine:
         """Return each output (N, ...) float32 for the frame that put_frame took, N > 0."""
         return self._network.run_frame()
 
+    def made_input(self) -> np.ndarray:
+        """Return the input (N, 3, H, W) that the GPU makes of the frame that put_frame took."""
+        return self._network.made_input()
+
     def time_gpu(self, *, batch: int, warm_up: int, repeats: int) -> Dict[str, List[float]]:
         """Return milliseconds on the GPU by CUDA events; nothing where there are none."""
         if not hasattr(self._network, "time_gpu"):

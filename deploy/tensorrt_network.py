@@ -151,6 +151,17 @@ class TensorRtNetwork:
         with self._device.current():
             return self._run_parts([self._launcher(start) for start in parts])
 
+    def made_input(self) -> np.ndarray:
+        """Return the input (N, 3, H, W) that the kernel makes of what put_frame uploaded, N being
+        at most the largest batch: to compare it with the CPU's."""
+        with self._device.current():
+            slot = self._slots[self._turn]
+            count = self._launcher(0)(slot)
+            slot.input.download(count, self._stream)
+            slot.done.record(self._stream)
+            slot.done.synchronize()
+            return np.array(slot.input.host[:count])
+
     def time_gpu(self, *, batch: int, warm_up: int, repeats: int) -> Dict[str, List[float]]:
         """Return milliseconds by CUDA events: "gpu" of the network alone, "gpu_copies" with the
         copies to and from the GPU, and "wall" of the same by the host's clock."""

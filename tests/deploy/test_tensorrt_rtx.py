@@ -141,7 +141,9 @@ def test_operator_that_it_does_not_know_is_named(trt, logger, detector):
     folder, info = detector
     shape = ["batch"] + list(info.input_shape)
     value = helper.make_tensor_value_info(info.input_name, TensorProto.FLOAT, shape)
-    nodes = [helper.make_node("NoSuchOperator", [info.input_name], [name]) for name in info.outputs]
+    nodes = [
+        helper.make_node("NoSuchOperator", [info.input_name], [name]) for name in info.outputs
+    ]
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"] + list(sizes))
         for name, sizes in info.outputs.items()
