@@ -57,9 +57,10 @@ class BuildOptions(NamedTuple):
 def make_engine(
     model_dir: Path, model: ModelInfo, options: BuildOptions, libraries: Libraries, device: Device
 ) -> EngineRecord:
-    capabilities = describe_capabilities(
-        libraries.trt, libraries.logger, gpu=device.name, sm=device.sm
-    )
+    with device.current():
+        capabilities = describe_capabilities(
+            libraries.trt, libraries.logger, gpu=device.name, sm=device.sm
+        )
     plan = plan_build(
         capabilities,
         model,
