@@ -281,6 +281,20 @@ def test_times_on_the_gpu_are_those_of_the_asked_number_of_runs(detector, monkey
     assert all(g <= c <= w for g, c, w in zip(times["gpu"], times["gpu_copies"], times["wall"]))
 
 
+def test_benchmark_has_gpu_times_and_the_boards_state(detector, monkeypatch, capsys):
+    from deploy.benchmark import main as benchmark
+
+    use_device(monkeypatch)
+    assert build(["--model", str(detector), "--precision", "fp32"]) == 0
+    words = ["--detector", str(detector), "--no-gesture", "--runtime", "tensorrt"]
+    assert benchmark(words + ["--frames", "3", "--warm-up", "1"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["gpu"]["detector"]) == {"gpu", "gpu_copies", "wall"}
+    assert document["gpu"]["detector"]["gpu"]["samples"] == 3
+    assert set(document["board"]) == {"before", "after"}
+    assert document["engines"]["detector"]["runtime"] == "tensorrt"
+
+
 def test_missing_libraries_say_how_to_install_them(monkeypatch):
     monkeypatch.setattr("deploy.engine_tensorrt._LOADED", {})
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
