@@ -69,10 +69,11 @@ def open_network(
     """
     folder = find_engine(model_dir, precision)
     if folder is None:
-        wanted = "" if precision == "auto" else f" --precision {precision}"
+        kind, wanted = ("", "") if precision == "auto" else (f"{precision} ", precision)
+        command = rebuild_command(model_dir) + (f" --precision {wanted}" if wanted else "")
         raise DeployError(
-            f"{Path(model_dir) / FOLDER}: no {precision} engine; build it: "
-            f"{rebuild_command(model_dir)}{wanted}, or start with --build"
+            f"{Path(model_dir) / FOLDER}: no {kind}engine; build it: {command}, or start with "
+            "--build"
         )
     record = read_record(folder, model_dir)
     libraries = load_libraries()
