@@ -91,18 +91,19 @@ class Engine:
         return bool(getattr(self._network, "takes_frames", False))
 
     def put_frame(self, image: np.ndarray, regions: Optional[np.ndarray] = None) -> None:
-        """Hand over a frame (H, W, 3) uint8 BGR; run_frame then answers for it.
+        """Start with a frame (H, W, 3) uint8 BGR; run_frame then answers for it.
 
-        regions: (N, 4), to be cut out as crop_regions does; else the whole frame is the input.
+        Two frames may be under way; ValueError for a third one. regions: (N, 4), N > 0, to be cut
+        out as crop_regions does; else the whole frame is the input.
         """
         self._network.put_frame(image, regions)
 
     def run_frame(self) -> Dict[str, np.ndarray]:
-        """Return each output (N, ...) float32 for the frame that put_frame took, N > 0."""
+        """Return each output (N, ...) float32 for the oldest frame that put_frame took."""
         return self._network.run_frame()
 
     def made_input(self) -> np.ndarray:
-        """Return the input (N, 3, H, W) that the GPU makes of the frame that put_frame took."""
+        """Return the input (N, 3, H, W) that the GPU made of the oldest frame put."""
         return self._network.made_input()
 
     def time_gpu(self, *, batch: int, warm_up: int, repeats: int) -> Dict[str, List[float]]:

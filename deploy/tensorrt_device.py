@@ -7,10 +7,8 @@ any thread, one at a time, and beside other users of CUDA in the process.
 import contextlib
 from typing import Any, Dict, Iterator, Optional
 
-import numpy as np
-
 from deploy.core.errors import DeployError
-from deploy.tensorrt_memory import Buffer
+from deploy.tensorrt_frames import FrameStore
 
 MEBIBYTE = 1 << 20
 
@@ -57,51 +55,6 @@ class Device:
             self.frames.close()
         self.frames = None
         self._context.detach()
-
-
-class FrameStore:
-    """The latest frame on the GPU: the detector puts it there, the classifier cuts hands out."""
-
-    def __init__(self, cuda: Any, *, mapped: bool) -> None:
-        self._cuda, self._mapped = cuda, mapped
-        self._buffer: Optional[Buffer] = None
-        self._image: Optional[np.ndarray] = None
-        self._ready: Any = None
-
-    def put(self, image: np.ndarray, stream: Any) -> int:
-        """Upload a frame (H, W, 3) uint8 on a stream; return its address."""
-        if self._buffer is None or self._buffer.host.shape != image.shape:
-            self._free()
-            self._buffer = Buffer(self._cuda, image.shape, np.uint8, mapped=self._mapped)
-        np.copyto(self._buffer.host, image)
-        self._buffer.upload(len(image), stream)
-        self._ready = self._ready or self._cuda.Event()
-        self._ready.record(stream)
-        self._image = image
-        return self._buffer.address
-
-    def take(self, image: np.ndarray, stream: Any) -> int:
-        """Return the address of a frame, uploaded only if it is not the latest one put.
-
-        Once only: a source may write its next frame into the same array.
-        """
-        if self._image is not image:
-            self.put(image, stream)
-        self._image = None
-        stream.wait_for_event(self._ready)
-        assert self._buffer is not None  # an image was put
-        return self._buffer.address
-
-    def close(self) -> None:
-        """Free the memory; the context must be current."""
-        self._free()
-        self._ready = None
-
-    def _free(self) -> None:
-        self._image = None
-        if self._buffer is not None:
-            self._buffer.free()
-            self._buffer = None
 
 
 _DEVICES: Dict[int, Device] = {}

@@ -7,7 +7,7 @@ and a CUDA kernel makes the network's input of it.
 
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -15,13 +15,13 @@ from deploy.core.errors import DeployError
 from deploy.core.model_json import ModelInfo
 from deploy.tensorrt_calls import calls_for, split_tensors
 from deploy.tensorrt_device import MEBIBYTE, Device, acquire, release
-from deploy.tensorrt_kernel import Kernel, region_rectangles
+from deploy.tensorrt_frames import FrameFeeder
+from deploy.tensorrt_kernel import Kernel
 from deploy.tensorrt_memory import Buffer
 
 NUM_SLOTS = 2
-# Hands of a frame for which room is kept; more make it grow.
-REGIONS = 16
-RECTANGLE_BYTES = 16
+# Fills an input buffer and tells its number of rows.
+Filler = Callable[[Buffer], int]
 
 
 class Libraries(NamedTuple):
@@ -48,6 +48,13 @@ class Ticket(NamedTuple):
     rows: int
 
 
+class Pending(NamedTuple):
+    """A call under way: the tickets of the parts that have begun, and those that have not."""
+
+    tickets: List[Ticket]
+    rest: List[Filler]
+
+
 class TensorRtNetwork:
     """A loaded engine. Used from one thread at a time; `close` gives everything back."""
 
@@ -72,22 +79,21 @@ class TensorRtNetwork:
         self.device = f"{self._device.name} (SM {self._device.sm})"
         self.device += "" if dla is None else f", DLA {dla}"
         self._buffers: List[Buffer] = []
-        self._turn = 0
-        self._slots: List[Slot] = []
-        self._regions: Any = None
+        self._free_slots: List[Slot] = []
+        self._frames_under_way: List[Pending] = []
+        self._feeder: Optional[FrameFeeder] = None
         self._stream: Any = None
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
         self._calls: Any = None
-        self._kernel: Optional[Kernel] = None
         try:
             with self._device.current():
                 self._load(plan, dla, api)
                 self._allocate()
                 # The kernel writes float32; an FP16-typed input is filled by the host.
                 if kernel is not None and self._input.dtype == np.float32:
-                    self._kernel = Kernel(self._cuda, kernel, model.input_wh, model.preprocess)
+                    self._feeder = self._make_feeder(kernel)
         except BaseException:
             self.close()
             raise
@@ -95,7 +101,7 @@ class TensorRtNetwork:
     @property
     def takes_frames(self) -> bool:
         """Whether `put_frame` works: the kernel is there."""
-        return self._kernel is not None
+        return self._feeder is not None
 
     def infer(self, batch: np.ndarray) -> Dict[str, np.ndarray]:
         """Run a batch (B, 3, H, W) float32, B > 0; return the outputs (B, ...) float32 by name.
@@ -104,14 +110,13 @@ class TensorRtNetwork:
         """
         parts = range(0, len(batch), self.max_batch)
         with self._device.current():
-            return self._run_parts(
-                [self._filler(batch[start : start + self.max_batch]) for start in parts]
-            )
+            fillers = [self._filler(batch[start : start + self.max_batch]) for start in parts]
+            return self._complete(self._begin(fillers))
 
     def submit(self, batch: np.ndarray) -> Ticket:
         """Start a batch (B, 3, H, W) float32 and return at once; two may be under way.
 
-        Raises DeployError for a batch over the engine's profile.
+        Raises DeployError for a batch over the engine's profile, ValueError for a third one.
         """
         if len(batch) > self.max_batch:
             raise DeployError(
@@ -127,40 +132,31 @@ class TensorRtNetwork:
             return self._finish(ticket)
 
     def put_frame(self, image: np.ndarray, regions: Optional[np.ndarray] = None) -> None:
-        """Upload a frame (H, W, 3) uint8 BGR, from which run_frame makes the input.
+        """Start with a frame (H, W, 3) uint8 BGR and return at once; two may be under way.
 
-        regions: (N, 4), to be cut out as crop_regions does; else the whole frame is the input.
+        regions: (N, 4), N > 0, to be cut out as crop_regions does; else the whole frame is the
+        input. Raises ValueError for a third frame.
         """
-        assert self._kernel is not None  # takes_frames
-        whole = np.array([[0, 0, image.shape[1], image.shape[0]]], np.int32)
-        rectangles = whole if regions is None else region_rectangles(regions)
+        assert self._feeder is not None  # takes_frames
+        self._check_free()  # before the upload, which would touch a frame under way
         with self._device.current():
-            frames = self._device.frames
-            assert frames is not None
-            place = frames.put if regions is None else frames.take
-            self._frame = (place(image, self._stream), (image.shape[1], image.shape[0]))
-            if len(rectangles) > len(self._regions.host):
-                self._regions = self._new_buffer((2 * len(rectangles), 4), np.int32)
-            self._regions.host[: len(rectangles)] = rectangles
-            self._regions.upload(len(rectangles), self._stream)
-        self._num_regions, self._is_crop = len(rectangles), regions is not None
+            fillers = self._feeder.put(image, regions, largest=self.max_batch)
+            self._frames_under_way.append(self._begin(fillers))
 
     def run_frame(self) -> Dict[str, np.ndarray]:
-        """Run what put_frame uploaded; return the outputs (N, ...) by name, N > 0."""
-        parts = range(0, self._num_regions, self.max_batch)
+        """Wait for the oldest frame put; return the outputs (N, ...) by name."""
         with self._device.current():
-            return self._run_parts([self._launcher(start) for start in parts])
+            return self._complete(self._frames_under_way.pop(0))
 
     def made_input(self) -> np.ndarray:
-        """Return the input (N, 3, H, W) that the kernel makes of what put_frame uploaded, N being
-        at most the largest batch: to compare it with the CPU's."""
+        """Return the input (N, 3, H, W) that the kernel made of the oldest frame put, N being at
+        most the largest batch: to compare it with the CPU's, before run_frame."""
         with self._device.current():
-            slot = self._slots[self._turn]
-            count = self._launcher(0)(slot)
-            slot.input.download(count, self._stream)
+            slot, rows = self._frames_under_way[0].tickets[0]
+            slot.input.download(rows, self._stream)
             slot.done.record(self._stream)
             slot.done.synchronize()
-            return np.array(slot.input.host[:count])
+            return np.array(slot.input.host[:rows])
 
     def time_gpu(self, *, batch: int, warm_up: int, repeats: int) -> Dict[str, List[float]]:
         """Return milliseconds by CUDA events: "gpu" of the network alone, "gpu_copies" with the
@@ -170,7 +166,7 @@ class TensorRtNetwork:
             for index in range(warm_up + repeats):
                 events = [self._cuda.Event() for _ in range(4)]
                 started = time.perf_counter()
-                slot = self._slots[0]
+                slot = self._free_slots[0]
                 self._enqueue(slot, batch, events)
                 events[3].synchronize()
                 if index >= warm_up:
@@ -184,12 +180,12 @@ class TensorRtNetwork:
         if self._device is None:
             return
         with self._device.current():
-            self._kernel = self._calls = None
+            self._feeder = self._calls = None
             # The context before its engine, and that before its runtime.
             self._context = None
             self._engine = None
             self._runtime = None
-            self._slots = []
+            self._free_slots, self._frames_under_way = [], []
             for buffer in self._buffers:
                 buffer.free()
             self._stream = None
@@ -224,8 +220,7 @@ class TensorRtNetwork:
         tensors = [self._input] + list(self._outputs.values())
         sizes = [np.prod(t.sized(self.max_batch)) * np.dtype(t.dtype).itemsize for t in tensors]
         try:
-            self._slots = [self._new_slot() for _ in range(NUM_SLOTS)]
-            self._regions = self._new_buffer((REGIONS, 4), np.int32)
+            self._free_slots = [self._new_slot() for _ in range(NUM_SLOTS)]
         except self._cuda.MemoryError:
             raise self._no_memory(NUM_SLOTS * int(sum(sizes))) from None
 
@@ -251,56 +246,53 @@ class TensorRtNetwork:
             f"--batch ({self._logger.errors.take()})"
         )
 
-    def _run_parts(self, fillers: List[Any]) -> Dict[str, np.ndarray]:
+    def _make_feeder(self, kernel: Path) -> FrameFeeder:
+        loaded = Kernel(self._cuda, kernel, self._model.input_wh, self._model.preprocess)
+        assert self._device.frames is not None  # until the device is closed
+        return FrameFeeder(loaded, self._device.frames, self._stream, self._new_buffer)
+
+    def _begin(self, fillers: List[Filler]) -> Pending:
+        """Start as many parts as there are free slots, at least one."""
+        count = max(1, len(self._free_slots))
+        return Pending([self._start(filler) for filler in fillers[:count]], fillers[count:])
+
+    def _complete(self, pending: Pending) -> Dict[str, np.ndarray]:
+        """Wait for all parts, starting the next one whenever one is done."""
+        tickets, rest = list(pending.tickets), list(pending.rest)
         results: List[Dict[str, np.ndarray]] = []
-        waiting: Optional[Ticket] = None
-        for filler in fillers:
-            ticket = self._start(filler)
-            if waiting is not None:
-                results.append(self._finish(waiting))
-            waiting = ticket
-        assert waiting is not None  # Engine.infer answers an empty batch itself
-        results.append(self._finish(waiting))
+        while tickets:
+            results.append(self._finish(tickets.pop(0)))
+            if rest:
+                tickets.append(self._start(rest.pop(0)))
         if len(results) == 1:
             return results[0]
         return {name: np.concatenate([part[name] for part in results]) for name in results[0]}
 
-    def _filler(self, batch: np.ndarray) -> Any:
-        """Return what puts a batch into a slot and tells its number of rows."""
+    def _filler(self, batch: np.ndarray) -> Filler:
+        """Return what uploads a batch into an input buffer."""
 
-        def fill(slot: Slot) -> int:
-            np.copyto(slot.input.host[: len(batch)], batch, casting="same_kind")
-            slot.input.upload(len(batch), self._stream)
+        def fill(target: Buffer) -> int:
+            np.copyto(target.host[: len(batch)], batch, casting="same_kind")
+            target.upload(len(batch), self._stream)
             return len(batch)
 
         return fill
 
-    def _launcher(self, start: int) -> Any:
-        """Return what lets the kernel fill a slot with the frame's regions from `start` on."""
+    def _check_free(self) -> None:
+        if not self._free_slots:
+            raise ValueError(f"{NUM_SLOTS} batches are under way; collect one first")
 
-        def fill(slot: Slot) -> int:
-            count = min(self.max_batch, self._num_regions - start)
-            address, frame_wh = self._frame
-            self._kernel.launch(  # type: ignore[union-attr]
-                self._stream,
-                frame=address,
-                frame_wh=frame_wh,
-                regions=self._regions.address + RECTANGLE_BYTES * start,
-                count=count,
-                out=slot.input.address,
-                is_crop=self._is_crop,
-            )
-            return count
-
-        return fill
-
-    def _start(self, fill: Any) -> Ticket:
-        slot = self._slots[self._turn]
-        self._turn = (self._turn + 1) % NUM_SLOTS
-        count = fill(slot)
-        self._enqueue(slot, count, None)
+    def _start(self, fill: Filler) -> Ticket:
+        self._check_free()
+        slot = self._free_slots.pop(0)
+        try:
+            rows = fill(slot.input)
+            self._enqueue(slot, rows, None)
+        except BaseException:
+            self._free_slots.append(slot)
+            raise
         slot.done.record(self._stream)
-        return Ticket(slot, count)
+        return Ticket(slot, rows)
 
     def _enqueue(self, slot: Slot, count: int, events: Optional[List[Any]]) -> None:
         """Put network and downloads on the stream; with events also the upload, timed."""
@@ -326,10 +318,11 @@ class TensorRtNetwork:
             events[3].record(self._stream)
 
     def _finish(self, ticket: Ticket) -> Dict[str, np.ndarray]:
-        ticket.slot.done.synchronize()
+        slot, rows = ticket
+        slot.done.synchronize()
+        self._free_slots.append(slot)
         return {
-            name: np.array(buffer.host[: ticket.rows], np.float32)
-            for name, buffer in ticket.slot.outputs.items()
+            name: np.array(buffer.host[:rows], np.float32) for name, buffer in slot.outputs.items()
         }
 
 

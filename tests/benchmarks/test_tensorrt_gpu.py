@@ -59,6 +59,7 @@ def test_every_engine_loop_and_bad_input_is_in_the_document(
     assert document["kernel"]["gesture"]["levels_p99"] <= 1.01
     loop = document["loops"]["detector fp16"]
     assert loop["ratio_fed"] > 0
+    assert loop["overlapped"]["samples"] == 2
     assert {"preprocess", "detect", "crop", "classify", "total"} <= set(loop["steps_fed"])
     assert loop["deploy.run"]["frames"] == 2
     answers = document["bad_input"]

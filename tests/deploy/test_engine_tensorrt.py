@@ -91,7 +91,9 @@ def test_two_batches_are_under_way_and_keep_their_own_answers(detector, monkeypa
     network, _ = open_network(detector, info, "auto")
     batches = [random_batch(info, 1, seed) for seed in range(2)]
     tickets = [network.submit(batch) for batch in batches]
-    found = [network.collect(ticket) for ticket in tickets]
+    with pytest.raises(ValueError, match="2 batches are under way"):
+        network.submit(batches[0])
+    found = [network.collect(ticket) for ticket in reversed(tickets)][::-1]
     network.close()
     for batch, outputs in zip(batches, found):
         expected = tiny_models.detect(batch)["output_cov/Sigmoid"]
@@ -161,6 +163,30 @@ def _write_cubin(command):
     with open(command[command.index("-o") + 1], "wb") as stream:
         stream.write(b"compiled")
     return ""
+
+
+def test_two_frames_are_under_way_and_a_third_is_refused(detector, monkeypatch, tmp_path):
+    monkeypatch.setattr(tensorrt_kernel, "find_nvcc", lambda: "nvcc")
+    monkeypatch.setattr(tensorrt_kernel, "_run", _write_cubin)
+    use_device(monkeypatch, cuda=make_pycuda(launch=compile_for_host(tmp_path)))
+    assert build(["--model", str(detector), "--precision", "fp32"]) == 0
+    frames = [tiny_models.draw_frame([("fist", x, 64)]) for x in (64, 256, 448)]
+    with open_engine(detector, runtime="tensorrt") as engine:
+        alone = []
+        for frame in frames:
+            engine.put_frame(frame)
+            assert engine.made_input().shape == (1, 3, 96, 160)
+            alone.append(engine.run_frame()["output_cov/Sigmoid"])
+        engine.put_frame(frames[0])
+        engine.put_frame(frames[1])
+        with pytest.raises(ValueError, match="2 batches are under way; collect one first"):
+            engine.put_frame(frames[2])
+        first = engine.run_frame()["output_cov/Sigmoid"]
+        engine.put_frame(frames[2])
+        rest = [engine.run_frame()["output_cov/Sigmoid"] for _ in range(2)]
+    for seen, expected in zip([first] + rest, alone):
+        np.testing.assert_array_equal(seen, expected)
+    assert not np.array_equal(alone[0], alone[1])
 
 
 def test_auto_takes_a_built_engine_and_only_that(detector, monkeypatch):

@@ -76,6 +76,7 @@ def test_frames_and_regions_are_made_as_on_the_cpu(tmp_path, detector):
         assert engine.takes_frames
         engine.put_frame(image)
         seen = engine.made_input()
+        engine.run_frame()
     expected = image_to_tensor(image, input_wh=(160, 96))
     assert np.percentile(np.abs(seen[0] - expected), 99) <= 1.001 / 255
 
@@ -85,6 +86,7 @@ def test_frames_and_regions_are_made_as_on_the_cpu(tmp_path, detector):
     with open_engine(classifier, runtime="tensorrt") as engine:
         engine.put_frame(image, regions)
         seen = engine.made_input()
+        engine.run_frame()
     crops = list(crop_regions(image, regions, size_wh=(160, 160)))
     expected = images_to_batch(crops, input_wh=(160, 160))
     assert np.percentile(np.abs(seen - expected), 99) <= 1.001 / 255
