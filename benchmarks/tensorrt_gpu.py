@@ -16,7 +16,8 @@ Q/DQ file) engines; difference from ONNX Runtime's answers in reference.npz; ave
 that in expected.json, where there are labelled frames; GPU time and copies by CUDA events; both
 APIs where this TensorRT has both. Then the kernel against the CPU, the loop of deploy.run on
 DIR/clip.mp4 with each detector, and what bad input is answered with. New builds stop after
---budget-s; the whole takes less than 6 minutes with the default of 240.
+--budget-s; the whole takes less than 6 minutes with the default of 240. What was measured so far is
+always in DIR/tensorrt_gpu.json too, in case TensorRT brings the process down.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def main() -> int:
     args = parse_arguments()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     started = time.perf_counter()
-    folders = sorted(p.parent for p in (args.folder / "models").glob("*/model.json"))
+    folders = sorted((p.parent for p in (args.folder / "models").glob("*/model.json")), key=rank)
     frames = list_frames(args.folder, limit=args.frames)
     expected_path = args.folder / "expected.json"
     expected = json.loads(expected_path.read_text()) if expected_path.is_file() else {}
@@ -71,13 +72,31 @@ def main() -> int:
                 continue
             show(f"{folder.name} {variant[0]}", started)
             row[variant[0]] = measure_variant(folder, variant, frames, expected, args.repeats)
-    show("kernel, loops, bad input", started)
-    document["kernel"] = guarded(compare_kernel, folders)
-    document["loops"] = guarded(measure_loops, folders, args.folder / "clip.mp4", args.repeats)
-    document["bad_input"] = guarded(provoke, folders[0])
+            save(document, args.folder)
+    parts = {
+        "kernel": (compare_kernel, folders),
+        "loops": (measure_loops, folders, args.folder / "clip.mp4", args.repeats),
+        "bad_input": (provoke, folders[0]),
+    }
+    for name, (function, *arguments) in parts.items():
+        show(name, started)
+        document[name] = guarded(function, *arguments)
+        save(document, args.folder)
     document["seconds"] = round(time.perf_counter() - started, 1)
-    print(json.dumps(document, indent=1))
+    print(save(document, args.folder))
     return 0
+
+
+def rank(folder: Path) -> tuple[bool, str]:
+    """Order model folders: detectors first, by name."""
+    return read_model_json(folder).kind != "detector", folder.name
+
+
+def save(document: dict[str, Any], folder: Path) -> str:
+    """Write what is measured so far; return it as text."""
+    text = json.dumps(document, indent=1)
+    (folder / "tensorrt_gpu.json").write_text(text + "\n")
+    return text
 
 
 def measure_variant(
