@@ -16,8 +16,8 @@ Q/DQ file) engines; difference from ONNX Runtime's answers in reference.npz; ave
 that in expected.json, where there are labelled frames; GPU time and copies by CUDA events; both
 APIs where this TensorRT has both. Then the kernel against the CPU, the loop of deploy.run on
 DIR/clip.mp4 with each detector, and what bad input is answered with. New builds stop after
---budget-s; the whole takes less than 6 minutes with the default of 240. What was measured so far is
-always in DIR/tensorrt_gpu.json too, in case TensorRT brings the process down.
+--budget-s; the whole takes less than 6 minutes with the default of 240. What was measured so far
+is always in DIR/tensorrt_gpu.json too, in case TensorRT brings the process down.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import json
 import logging
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def main() -> int:
                 row[variant[0]] = {"error": "left out, the time is over; raise --budget-s"}
                 continue
             show(f"{folder.name} {variant[0]}", started)
-            row[variant[0]] = measure_variant(folder, variant, frames, expected, args.repeats)
+            row[variant[0]] = guarded(
+                measure_variant, folder, variant, frames, expected, args.repeats
+            )
             save(document, args.folder)
     parts = {
         "kernel": (compare_kernel, folders),
@@ -114,15 +117,12 @@ def measure_variant(
     options = BuildOptions(
         precision=precision, quantization=quantization, strict=True, unchecked=True
     )
-    try:
-        record = build_model(folder, options)
-        with open_engine(folder, runtime="tensorrt", precision=precision) as engine:
-            row = measure_answers(engine, folder, role)
-            row.update(measure_accuracy(engine, model, frames, expected.get(folder.name, {})))
-            row.update(measure_times(engine, repeats))
-        row["apis"] = compare_apis(folder, precision)
-    except DeployError as error:
-        return {"error": str(error)}
+    record = build_model(folder, options)
+    with open_engine(folder, runtime="tensorrt", precision=precision) as engine:
+        row = measure_answers(engine, folder, role)
+        row.update(measure_accuracy(engine, model, frames, expected.get(folder.name, {})))
+        row.update(measure_times(engine, repeats))
+    row["apis"] = compare_apis(folder, precision)
     place = engine_folder(folder, precision)
     row["build_seconds"] = record.seconds
     row["engine_mb"] = round((place / ENGINE_NAME).stat().st_size / 1e6, 2)
@@ -174,11 +174,17 @@ def list_frames(folder: Path, *, limit: int) -> list[Frame]:
 
 
 def guarded(function: Any, *arguments: Any) -> Any:
-    """Return the function's value, or its DeployError as text."""
+    """Return the function's value, or its error as text: one fault must not end the measurement.
+
+    A bug's traceback goes to standard error.
+    """
     try:
         return function(*arguments)
     except DeployError as error:
         return {"error": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": repr(error)}
 
 
 def show(what: str, started: float) -> None:
