@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional
 
@@ -18,8 +19,11 @@ from deploy.engine import (
     available_precisions,
     open_engine,
 )
-from deploy.models import choose_engine, find_classifier, find_detector
+from deploy.models import Choice, choose_engine, find_classifier, find_detector
 from deploy.tensorrt_plan import BUILD_PRECISIONS
+from deploy.tensorrt_record import find_engine, rebuild_command
+
+LOGGER = logging.getLogger(__name__)
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +83,8 @@ def _open_here(
     if getattr(args, "build", False):
         _build_engines(args, detector, classifier)
     choice = choose_engine(detector, runtime=args.runtime, precision=args.precision)
+    if args.runtime == AUTO and choice.runtime == TENSORRT and not _is_built(detector, choice):
+        choice = Choice(AUTO, AUTO)
     engines = {"detector": stack.enter_context(open_engine(detector, **choice._asdict()))}
     if classifier is not None:
         runtime = engines["detector"].plan.runtime
@@ -104,6 +110,14 @@ def _open_on_server(
     if classifier is not None:
         engines["gesture"] = stack.enter_context(open_triton_engine(classifier, uri))
     return engines
+
+
+def _is_built(detector: Path, choice: Choice) -> bool:
+    """Whether the measured TensorRT engine is in this copy of the model folder."""
+    if find_engine(detector, choice.precision) is not None:
+        return True
+    LOGGER.info("no %s engine is built here: %s", choice.precision, rebuild_command(detector))
+    return False
 
 
 def _build_engines(args: argparse.Namespace, detector: Path, classifier: Optional[Path]) -> None:

@@ -9,6 +9,7 @@ from deploy.build import main
 from deploy.core.errors import DeployError
 from deploy.core.model_json import read_model_json, write_model_json
 from deploy.engine import open_engine
+from deploy.models import Choice
 from deploy.options import open_engines
 from deploy.reference import FILE_NAME, find_fault
 from deploy.tensorrt_cache import cache_bytes, read_scales, version_number
@@ -346,6 +347,20 @@ def test_run_builds_when_asked_and_only_then(tmp_path, monkeypatch):
     use_device(monkeypatch, "10.3")
     with open_engines(options(*folders, "--build")):
         assert json.loads(place.read_text())["tensorrt"] == VERSIONS["10.3"]
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="needs onnxruntime as the other runtime")
+def test_measured_choice_of_tensorrt_counts_only_where_its_engine_is(tmp_path, monkeypatch):
+    use_device(monkeypatch)
+    folders = write_detector(tmp_path / "d"), write_classifier(tmp_path / "c")
+    measured = Choice("tensorrt", "fp16")
+    monkeypatch.setattr("deploy.options.choose_engine", lambda *words, **more: measured)
+    with open_engines(options(*folders)) as engines:
+        assert engines["detector"].plan.runtime != "tensorrt"
+    assert main(["--model", str(folders[0]), "--precision", "fp16"]) == 0
+    assert main(["--model", str(folders[1])]) == 0
+    with open_engines(options(*folders)) as engines:
+        assert engines["detector"].plan.precision == "fp16"
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,17 @@ import pytest
 import yaml
 
 import deploy
+from deploy import tensorrt_kernel
 from deploy.frames import find_frames
-from stages import _boards, _ssh
+from stages import _boards, _engines, _ssh
 from stages._boards import measure_board, pack, read_results, render_job, start_job
 from stages._config import compose, section_of
 from stages._device_config import BoardConfig, DeviceConfig
 from stages._ssh import BoardError, ConnectionCutError, Shell
 from stages.engines import run
 from tests.deploy.kitti_folder import FRAMES, write_kitti_folder
-from tests.deploy.tensorrt_device import write_classifier, write_detector
+from tests.deploy.recorded_tensorrt import make_tensorrt
+from tests.deploy.tensorrt_device import use_device, write_classifier, write_detector
 from tests.stages.recorded_board import write_site
 from tests.stages.sshd import Server, make_server
 from tests.stages.stage_runs import run_stage
@@ -300,3 +302,25 @@ def test_every_device_file_composes_and_names_its_command(path: Path, tmp_path: 
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# What it is: ")
     assert lines[1].startswith("# Command: dvc ")
+
+
+def test_tensorrt_here_is_built_and_measured_and_what_cannot_be_built_is_left_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the recorded TensorRT, of a GPU without INT8."""
+    monkeypatch.setattr(tensorrt_kernel, "find_nvcc", lambda: None)
+    use_device(monkeypatch, trt=make_tensorrt("8.5", fast_int8=False))
+    monkeypatch.setattr(_engines, "installed_runtimes", lambda: ["tensorrt", "onnxruntime"])
+    config = replace(
+        CONFIG, runtimes=["tensorrt", "onnxruntime"], precisions=["int8", "fp16", "fp32"]
+    )
+    assert run_stage("engines", run, root, {"device": asdict(config)}, monkeypatch) == 0
+    metrics = json.loads((root / "results" / "engines.json").read_text())
+    names = ["onnxruntime_fp32", "onnxruntime_int8", "tensorrt_fp16", "tensorrt_fp32"]
+    assert sorted(metrics) == names
+    assert metrics["tensorrt_fp16"]["ap"] == metrics["onnxruntime_fp32"]["ap"]
+    assert metrics["tensorrt_fp16"]["gesture_agreement"] == 1.0
+    assert "no tensorrt int8 here" in caplog.text
+    assert "has no INT8" in caplog.text
+    built = root / "models" / "export" / "tensorrt"
+    assert sorted(p.name for p in built.iterdir() if p.is_dir()) == ["fp16", "fp32"]
