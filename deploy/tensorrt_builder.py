@@ -11,6 +11,7 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 from deploy.core.errors import DeployError
 from deploy.core.model_json import ModelInfo
 from deploy.tensorrt_cache import cache_bytes, missing_tensors, read_scales
+from deploy.tensorrt_messages import check, create
 from deploy.tensorrt_plan import CACHE, WITHOUT_INT8, Capabilities
 
 LOGGER = logging.getLogger(__name__)
@@ -51,8 +52,7 @@ class Built(NamedTuple):
 
 def describe_capabilities(trt: Any, logger: Any, *, gpu: str, sm: str) -> Capabilities:
     """Return what this TensorRT can do on the GPU at hand."""
-    builder = trt.Builder(logger)
-    check(builder, "Builder", logger)
+    builder = create(trt.Builder, logger)
     return Capabilities(
         version=str(trt.__version__),
         gpu=gpu,
@@ -69,11 +69,10 @@ def describe_capabilities(trt: Any, logger: Any, *, gpu: str, sm: str) -> Capabi
 
 def build_plan_bytes(trt: Any, logger: Any, model: ModelInfo, request: BuildRequest) -> Built:
     """Build; raise DeployError, one line that ends with TensorRT's own words, when it fails."""
-    builder = trt.Builder(logger)
-    check(builder, "Builder", logger)
+    builder = create(trt.Builder, logger)
     network = builder.create_network(_network_flags(trt, request))
     check(network, "create_network", logger)
-    parser = trt.OnnxParser(network, logger)
+    parser = create(trt.OnnxParser, network, logger)
     _parse(parser, request.onnx, trt, logger)
     _check_tensors(network, model, request.onnx)
     config = builder.create_builder_config()
@@ -93,13 +92,6 @@ def build_plan_bytes(trt: Any, logger: Any, model: ModelInfo, request: BuildRequ
     plan = _build(trt, builder, network, config, logger, request)
     _save_timing_cache(config, cache, request.timing_cache)
     return Built(plan, profile)
-
-
-def check(value: Any, what: str, logger: Any) -> Any:
-    """Return the value, or raise DeployError when TensorRT gave None or False."""
-    if value is None or value is False:
-        raise DeployError(f"TensorRT: {what} failed: {logger.errors.take()}")
-    return value
 
 
 def _network_flags(trt: Any, request: BuildRequest) -> int:

@@ -18,6 +18,7 @@ from deploy.tensorrt_device import MEBIBYTE, Device, acquire, release
 from deploy.tensorrt_frames import FrameFeeder
 from deploy.tensorrt_kernel import Kernel
 from deploy.tensorrt_memory import Buffer
+from deploy.tensorrt_messages import create
 
 NUM_SLOTS = 2
 # Fills an input buffer and tells its number of rows.
@@ -193,7 +194,7 @@ class TensorRtNetwork:
         release(device)
 
     def _load(self, plan: bytes, dla: Optional[int], api: str) -> None:
-        runtime = self._runtime = self._trt.Runtime(self._logger)
+        runtime = self._runtime = create(self._trt.Runtime, self._logger)
         if dla is not None:
             runtime.DLA_core = dla
         self._engine = runtime.deserialize_cuda_engine(plan)

@@ -29,6 +29,46 @@ VERSIONS = {
 }
 
 
+# Names by which the generations differ, and which the code asks for or uses. Module names stand
+# under "". tests/deploy/gpu and test_tensorrt_rtx compare them with real libraries.
+NAMES = {
+    "": ("IInt8EntropyCalibrator2", "IQuantizeLayer", "MemoryPoolType", "TensorIOMode"),
+    "BuilderFlag": ("FP16", "INT8", "TF32", "GPU_FALLBACK"),
+    "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
+    "Builder": (
+        "build_engine",
+        "build_serialized_network",
+        "platform_has_fast_fp16",
+        "platform_has_fast_int8",
+        "num_DLA_cores",
+    ),
+    "IBuilderConfig": (
+        "set_memory_pool_limit",
+        "max_workspace_size",
+        "set_calibration_profile",
+        "create_timing_cache",
+        "set_tactic_sources",
+    ),
+    "ICudaEngine": ("num_bindings", "get_profile_shape", "num_io_tensors", "get_tensor_name"),
+    "IExecutionContext": (
+        "set_binding_shape",
+        "execute_async_v2",
+        "set_input_shape",
+        "set_tensor_address",
+        "execute_async_v3",
+    ),
+}
+
+
+def names_of(trt):
+    """Return which of NAMES a module has, as `Class.name`."""
+    found = set()
+    for kind, names in NAMES.items():
+        place = getattr(trt, kind) if kind else trt
+        found.update(f"{kind}.{name}" for name in names if hasattr(place, name))
+    return found
+
+
 class Member(int):
     """An enum's member as pybind11 has it: a number that prints its name."""
 
@@ -232,6 +272,7 @@ def make_tensorrt(version, *, fast_int8=True, dla_cores=0, spoil=None, memory_fa
 
     trt.ILogger, trt.OnnxParser, trt.Builder = ILogger, OnnxParser, Builder
     trt.Runtime, trt.ICudaEngine = Runtime, Engine
+    trt.IBuilderConfig, trt.IExecutionContext = Config, ExecutionContext
     _add_builder(trt, Builder, Config, compile_network, number, log)
     if number >= (8, 0):
         trt.IQuantizeLayer = type("IQuantizeLayer", (), {})
@@ -258,14 +299,18 @@ def view(address, shape):
 
 
 def _add_builder(trt, builder, config, compile_network, number, log):
-    if number < (8, 0):
+    if number < (10,):
 
         def build_engine(self, network, config):
             plan = compile_network(self, network, config)
             return trt.Runtime(self._logger).deserialize_cuda_engine(plan)
 
         builder.build_engine = build_engine
-    else:
+        config.max_workspace_size = property(
+            lambda self: 0,
+            lambda self, size: log.append(f"max_workspace_size {size >> 20}"),
+        )
+    if number >= (8, 0):
         builder.build_serialized_network = compile_network
         config.create_timing_cache = lambda self, content: types.SimpleNamespace(content=content)
 
@@ -279,15 +324,13 @@ def _add_builder(trt, builder, config, compile_network, number, log):
     if number >= (8, 4):
         trt.MemoryPoolType = make_enum("MemoryPoolType", ["WORKSPACE"])
         config.set_memory_pool_limit = lambda self, pool, size: log.append(f"{pool} {size >> 20}")
-    else:
-        config.max_workspace_size = property(
-            lambda self: 0,
-            lambda self, size: log.append(f"max_workspace_size {size >> 20}"),
+    if number >= (8, 0):
+        # 8.4 brought the first of the two that need no other library, 8.5 the second.
+        lean = ["EDGE_MASK_CONVOLUTIONS"] * (number >= (8, 4)) + ["JIT_CONVOLUTIONS"] * (
+            number >= (8, 5)
         )
-    if number >= (8, 5):
-        trt.TacticSource = make_enum(
-            "TacticSource", ["EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"]
-        )
+        other = ["CUBLAS", "CUBLAS_LT", "CUDNN"] * (number < (11,))
+        trt.TacticSource = make_enum("TacticSource", other + lean)
         config.set_tactic_sources = lambda self, bits: log.append(f"tactics {bits}") is None
 
 

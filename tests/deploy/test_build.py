@@ -138,7 +138,7 @@ def test_what_cannot_be_built_is_one_line(capabilities, model, asked, words):
             ["MemoryPoolType.WORKSPACE 1024", "BuilderFlag.INT8", "timing cache 0"],
             ["tactics", "max_workspace", "EntropyCalibration2"],
         ),
-        ("8.5", "fp16", ["BuilderFlag.FP16", "tactics 3"], ["BuilderFlag.INT8"]),
+        ("8.5", "fp16", ["BuilderFlag.FP16", "tactics 24"], ["BuilderFlag.INT8"]),
         ("8.5", "fp32", ["no BuilderFlag.TF32"], ["BuilderFlag.FP16", "BuilderFlag.INT8"]),
         ("10.3", "int8", ["network flags 1", "BuilderFlag.INT8"], ["max_workspace"]),
         ("11.0", "int8", ["network flags 1"], ["BuilderFlag.FP16", "BuilderFlag.INT8"]),
@@ -163,6 +163,21 @@ def test_implicit_int8_takes_the_cache_with_this_versions_header(detector, monke
     record = read_record(engine_folder(detector, "int8"), detector)
     assert (record.quantization, record.onnx) == ("cache", "detector.onnx")
     assert record.calibration_sha256 == read_model_json(detector).sha256["calibration_qat.bin"]
+
+
+def test_library_that_makes_nothing_ends_with_its_own_words(detector, monkeypatch, capsys):
+    """As 8.5.3 does without a driver: no error, a warning, and a TypeError of pybind11."""
+    libraries = use_device(monkeypatch)
+
+    def fail(logger):
+        logger.log(libraries.trt.ILogger.Severity.WARNING, "CUDA initialization failure 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    fail.__name__ = "Builder"
+    libraries.trt.Builder = fail
+    assert main(["--model", str(detector)]) == 1
+    printed = capsys.readouterr().err.splitlines()[-1]
+    assert printed == "error: TensorRT: Builder failed: CUDA initialization failure 35"
 
 
 def test_strongly_typed_network_gets_no_precision_flags(detector, monkeypatch):

@@ -14,6 +14,7 @@ from deploy.tensorrt_builder import BuildRequest, build_plan_bytes, describe_cap
 from deploy.tensorrt_messages import make_logger
 from deploy.tensorrt_plan import plan_build
 from tests.deploy import tiny_models
+from tests.deploy.recorded_tensorrt import make_tensorrt, names_of
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings")
 pytest.importorskip("onnx")
@@ -78,6 +79,10 @@ def test_capabilities_are_those_of_tensorrt_11(logger):
     assert found.dla_cores == 0
     plan = plan_build(found, tiny_models.detector_info())
     assert (plan.precision, plan.quantization, plan.file) == ("int8", "qdq", "detector_qdq.onnx")
+
+
+def test_recorded_tensorrt_11_has_the_names_of_the_real_api():
+    assert names_of(make_tensorrt("11.0")) == names_of(rtx)
 
 
 @pytest.mark.parametrize(

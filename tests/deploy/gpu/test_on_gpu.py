@@ -15,6 +15,7 @@ from deploy.engine import open_engine
 from deploy.reference import sample_frames
 from deploy.tensorrt_record import ENGINE_NAME, engine_folder
 from tests.deploy import tiny_models
+from tests.deploy.recorded_tensorrt import VERSIONS, make_tensorrt, names_of
 from tests.deploy.tensorrt_device import write_classifier, write_detector
 
 pytestmark = pytest.mark.gpu
@@ -23,6 +24,13 @@ pytest.importorskip("pycuda")
 pytest.importorskip("onnx")
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "int8": 0.05}
+
+
+def test_recorded_module_of_this_version_has_its_names():
+    version = ".".join(trt.__version__.split(".")[:2])
+    if version not in VERSIONS:
+        pytest.skip(f"no TensorRT {version} is recorded")
+    assert names_of(make_tensorrt(version)) == names_of(trt)
 
 
 @pytest.fixture
