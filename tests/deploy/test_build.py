@@ -442,3 +442,34 @@ def test_gpu_memory_is_all_given_back(detector, monkeypatch):
     use_device(monkeypatch, cuda=cuda)
     assert main(["--model", str(detector)]) == 0
     assert (cuda.ledger.allocations, cuda.ledger.retained) == (0, 0)
+
+
+def test_fp16_typed_file_beside_the_model_serves_tensorrt_11(detector, monkeypatch, capsys):
+    libraries = use_device(monkeypatch, "11.0")
+    assert main(["--model", str(detector), "--precision", "fp16"]) == 1
+    assert "detector_fp16.onnx" in capsys.readouterr().err
+    (detector / "detector_fp16.onnx").write_bytes((detector / "detector.onnx").read_bytes())
+    assert main(["--model", str(detector), "--precision", "fp16"]) == 0
+    record = read_record(engine_folder(detector, "fp16"), detector)
+    assert (record.precision, record.onnx) == ("fp16", "detector_fp16.onnx")
+    assert "BuilderFlag.FP16" not in libraries.trt.log
+    with open_engine(detector, runtime="tensorrt") as engine:
+        assert engine.info()["file"] == "detector_fp16.onnx"
+
+
+def test_timing_cache_of_another_gpu_is_begun_anew(detector, monkeypatch):
+    libraries = use_device(monkeypatch)
+    assert main(["--model", str(detector), "--precision", "fp16"]) == 0
+    kind = libraries.trt.IBuilderConfig
+    accept = kind.set_timing_cache
+    monkeypatch.setattr(
+        kind,
+        "set_timing_cache",
+        lambda self, cache, ignore: accept(self, cache, ignore) and not cache.content,
+    )
+    assert main(["--model", str(detector), "--precision", "fp16"]) == 0
+    assert [entry for entry in libraries.trt.log if "timing" in entry] == [
+        "timing cache 0",
+        "timing cache 7",
+        "timing cache 0",
+    ]
