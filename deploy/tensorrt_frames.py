@@ -15,42 +15,48 @@ RECTANGLE_BYTES = 16
 
 
 class FrameStore:
-    """The latest frame on the GPU: the detector puts it there, the classifier cuts hands out."""
+    """The latest frames on the GPU: the detector puts one there, the classifier cuts hands out.
+
+    Frames go up on a stream of their own, while networks work on theirs.
+    """
 
     def __init__(self, cuda: Any, *, mapped: bool) -> None:
         self._cuda, self._mapped = cuda, mapped
         self._buffers: List[Optional[Buffer]] = [None] * NUM_KEPT
+        self._images: List[Optional[np.ndarray]] = [None] * NUM_KEPT
         self._turn = 0
-        self._image: Optional[np.ndarray] = None
-        self._ready: Any = None
+        self._stream: Any = None
+        self._ready: List[Any] = []
 
     def put(self, image: np.ndarray, stream: Any) -> int:
-        """Upload a frame (H, W, 3) uint8 on a stream; return its address."""
-        self._turn = (self._turn + 1) % NUM_KEPT
-        buffer = self._buffers[self._turn]
-        if buffer is None or buffer.host.shape != image.shape:
-            if buffer is not None:
-                buffer.free()
-                self._buffers[self._turn] = None
-            buffer = Buffer(self._cuda, image.shape, np.uint8, mapped=self._mapped)
-            self._buffers[self._turn] = buffer
+        """Upload a frame (H, W, 3) uint8 and let `stream` wait for it; return its address."""
+        if self._stream is None:
+            self._stream = self._cuda.Stream()
+            flags = self._cuda.event_flags.DISABLE_TIMING
+            self._ready = [self._cuda.Event(flags) for _ in range(NUM_KEPT)]
+        turn = self._turn = (self._turn + 1) % NUM_KEPT
+        buffer = self._room(turn, image.shape)
         np.copyto(buffer.host, image)
-        buffer.upload(len(image), stream)
-        self._ready = self._ready or self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
-        self._ready.record(stream)
-        self._image = image
+        buffer.upload(len(image), self._stream)
+        self._ready[turn].record(self._stream)
+        stream.wait_for_event(self._ready[turn])
+        # An array that is put again holds another frame now: the older copy is not its own.
+        self._images = [None if kept is image else kept for kept in self._images]
+        self._images[turn] = image
         return buffer.address
 
     def take(self, image: np.ndarray, stream: Any) -> int:
-        """Return the address of a frame, uploaded only if it is not the latest one put.
+        """Return the address of a frame, uploaded only if it is not one of the latest put.
 
         Once only: a source may write its next frame into the same array.
         """
-        if self._image is not image:
+        turn = next((n for n, kept in enumerate(self._images) if kept is image), None)
+        if turn is None:
             self.put(image, stream)
-        self._image = None
-        stream.wait_for_event(self._ready)
-        buffer = self._buffers[self._turn]
+            turn = self._turn
+        self._images[turn] = None
+        stream.wait_for_event(self._ready[turn])
+        buffer = self._buffers[turn]
         assert buffer is not None  # an image was put
         return buffer.address
 
@@ -60,7 +66,18 @@ class FrameStore:
             if buffer is not None:
                 buffer.free()
         self._buffers = [None] * NUM_KEPT
-        self._image = self._ready = None
+        self._images = [None] * NUM_KEPT
+        self._ready, self._stream = [], None
+
+    def _room(self, turn: int, shape: Tuple[int, ...]) -> Buffer:
+        buffer = self._buffers[turn]
+        if buffer is not None and buffer.host.shape == shape:
+            return buffer
+        if buffer is not None:
+            self._buffers[turn] = None
+            buffer.free()
+        buffer = self._buffers[turn] = Buffer(self._cuda, shape, np.uint8, mapped=self._mapped)
+        return buffer
 
 
 class FrameFeeder:

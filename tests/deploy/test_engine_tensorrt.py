@@ -142,6 +142,29 @@ def test_two_networks_share_one_context_and_the_frame(tmp_path, monkeypatch):
     assert [tiny_models.CLASSES[index] for index in classes] == ["fist", "ok"]
 
 
+def test_classifier_finds_either_of_the_two_latest_frames_on_the_gpu(monkeypatch):
+    from deploy.tensorrt_frames import FrameStore
+
+    cuda = make_pycuda()
+    uploads = []
+    copy = cuda.memcpy_htod_async
+    monkeypatch.setattr(cuda, "memcpy_htod_async", lambda *a: uploads.append(1) or copy(*a))
+    cuda.Device(0).retain_primary_context().push()
+    store, stream = FrameStore(cuda, mapped=False), cuda.Stream()
+    frames = [np.full((2, 3, 3), value, np.uint8) for value in range(3)]
+    places = [store.put(frame, stream) for frame in frames[:2]]
+    assert [store.take(frame, stream) for frame in frames[:2]] == places
+    assert len(uploads) == 2
+    store.take(frames[0], stream)
+    assert len(uploads) == 3, "a frame is taken once only"
+    again = [store.put(frames[2], stream) for _ in range(2)]
+    assert store.take(frames[2], stream) == again[1] != again[0], "the latest of an array's frames"
+    larger = np.zeros((4, 5, 3), np.uint8)
+    store.take(larger, stream)
+    store.close()
+    assert cuda.ledger.allocations == 0
+
+
 def test_classifier_sees_what_a_source_wrote_into_the_same_array(tmp_path, monkeypatch):
     launch = compile_for_host(tmp_path)
     monkeypatch.setattr(tensorrt_kernel, "find_nvcc", lambda: "nvcc")
