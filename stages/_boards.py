@@ -125,12 +125,12 @@ def measure_board(
 
 def render_job(board: BoardConfig, config: DeviceConfig, *, has_gesture: bool) -> str:
     """Return the shell script that does all steps on the device, each only once."""
-    python = shlex.quote(board.python)
+    python = _quote_home(board.python)
     exports = [f"export {name}={shlex.quote(value)}" for name, value in board.environment.items()]
     choice = ["--precision", board.precision]
     choice += [] if board.dla is None else ["--dla", str(board.dla)]
     choice += ["--strict"] if board.strict else []
-    benchmark = "--detector models/detector --runtime tensorrt "
+    benchmark = "--source frames/images --detector models/detector --runtime tensorrt "
     benchmark += "--gesture models/gesture" if has_gesture else "--no-gesture"
     benchmark += f" --frames {config.repeats} --warm-up {config.warmup}"
     steps = {
@@ -221,6 +221,11 @@ def _deliver(shell: Shell, archive: Path, place: str) -> None:
         return
     shell.push(archive, f"{place}/{archive.name}")
     shell.run(f"cd {quoted} && tar xzf {archive.name} && rm {archive.name} && touch unpacked")
+
+
+def _quote_home(path: str) -> str:
+    """Quote a path for the shell there; a leading ~/ is its home folder."""
+    return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
 
 
 def _read_state(shell: Shell, place: str) -> str:

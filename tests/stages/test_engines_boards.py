@@ -107,6 +107,7 @@ def test_device_builds_checks_evaluates_and_benchmarks(board: BoardConfig, archi
     assert result.evaluate["num_images"] == len(FRAMES)
     assert result.latencies()["detector_batch_1_p50_ms"] > 0
     assert result.latencies()["total_p50_ms"] > 0
+    assert result.latencies()["classify_p50_ms"] > 0
     assert "machine" in result.benchmark
     assert builds(board) == ["begun", "done"] * 2
     measure(board, archive)
@@ -255,10 +256,13 @@ def test_job_script_has_each_step_once_and_only_what_there_is() -> None:
     board = BoardConfig(precision="fp16", dla=1, environment={"A": "b c"})
     script = render_job(board, CONFIG, has_gesture=False)
     assert "export A='b c'" in script
+    assert "|| { python3 -m deploy.evaluate" in script
     assert "--precision fp16 --dla 1" in script
     assert "build-gesture" not in script
     assert "--no-gesture" in script
     assert "build-gesture" in render_job(board, CONFIG, has_gesture=True)
+    at_home = render_job(replace(board, python="~/my env/python"), CONFIG, has_gesture=False)
+    assert """|| { "$HOME"/'my env/python' -m deploy.evaluate""" in at_home
 
 
 def test_damaged_results_are_one_line() -> None:
