@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from deploy.tensorrt_builder import BuildRequest, build_plan_bytes, describe_cap
 from deploy.tensorrt_device import Device
 from deploy.tensorrt_kernel import compile_kernel
 from deploy.tensorrt_network import Libraries, TensorRtNetwork
-from deploy.tensorrt_plan import AUTO, BuildPlan, plan_build, typed_name
+from deploy.tensorrt_plan import AUTO, BuildPlan, Capabilities, plan_build, typed_name
 from deploy.tensorrt_record import (
     ENGINE_NAME,
     FOLDER,
@@ -57,40 +57,29 @@ class BuildOptions(NamedTuple):
 def make_engine(
     model_dir: Path, model: ModelInfo, options: BuildOptions, libraries: Libraries, device: Device
 ) -> EngineRecord:
-    with device.current():
-        capabilities = describe_capabilities(
-            libraries.trt, libraries.logger, gpu=device.name, sm=device.sm
-        )
-    plan = plan_build(
-        capabilities,
-        model,
-        precision=options.precision,
-        quantization=options.quantization,
-        dla=options.dla,
-        strict=options.strict,
-    )
-    largest = options.batch or BATCHES[model.kind]
+    """Build the engine of a model folder and put it in place; return its engine.json.
+
+    Raises DeployError: nothing to check it against, TensorRT fails, or the engine answers wrongly.
+    """
+    capabilities, plan = _choose(model, options, libraries, device)
     LOGGER.info("%s: %s from %s; %s", model.name, plan.precision, plan.file, plan.reason)
     reference = _reference(model_dir, model, plan, unchecked=options.unchecked)
-    root = model_dir / FOLDER
-    root.mkdir(parents=True, exist_ok=True)
+    (model_dir / FOLDER).mkdir(parents=True, exist_ok=True)
     request = BuildRequest(
         onnx=model_dir / plan.file,
         precision=plan.precision,
         quantization=plan.quantization,
         calibration=model_dir / plan.calibration if plan.calibration else None,
-        profile=(1, 1, largest),
+        profile=(1, 1, options.batch or BATCHES[model.kind]),
         dla=plan.dla,
         workspace_mb=_workspace_mb(device, options.workspace_mb),
         typed=options.typed or not capabilities.has_precision_flags,
         lean=options.lean,
-        timing_cache=root / TIMING_CACHE,
+        timing_cache=model_dir / FOLDER / TIMING_CACHE,
     )
     started = time.perf_counter()
     with device.current():
         built = build_plan_bytes(libraries.trt, libraries.logger, model, request)
-    seconds = time.perf_counter() - started
-    check = _check(libraries, built.plan, model, plan, reference)
     record = EngineRecord(
         tensorrt=capabilities.version,
         gpu=device.name,
@@ -103,11 +92,29 @@ def make_engine(
         onnx_sha256=hash_file(model_dir / plan.file),
         calibration_sha256=hash_file(model_dir / plan.calibration) if plan.calibration else None,
         engine_sha256="",
-        seconds=round(seconds, 2),
+        seconds=round(time.perf_counter() - started, 2),
         reference="none" if reference is None else reference.source,
-        check=check,
+        check=_check(libraries, built.plan, model, plan, reference),
     )
     return _put(model_dir, built.plan, record, device.sm)
+
+
+def _choose(
+    model: ModelInfo, options: BuildOptions, libraries: Libraries, device: Device
+) -> Tuple[Capabilities, BuildPlan]:
+    with device.current():
+        capabilities = describe_capabilities(
+            libraries.trt, libraries.logger, gpu=device.name, sm=device.sm
+        )
+    plan = plan_build(
+        capabilities,
+        model,
+        precision=options.precision,
+        quantization=options.quantization,
+        dla=options.dla,
+        strict=options.strict,
+    )
+    return capabilities, plan
 
 
 def with_typed_file(model_dir: Path, model: ModelInfo) -> ModelInfo:

@@ -13,7 +13,7 @@ Out: results/engines/this-machine.json (choice, reasons, latencies), results/eng
 import logging
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,22 @@ def run(stage: Stage) -> Summary:
         for target, result in results.items():
             write_json(folder / f"{target}.json", rounded(device_document(result)))
     boards = {name: found for name, found in results.items() if isinstance(found, BoardResult)}
+    record_figures(stage, measured, boards)
+    counts: dict[str, float | str] = {
+        "engines": len(measured),
+        "chosen": f"{choice.runtime} {choice.precision}",
+    }
+    if results:
+        counts["devices"] = len(boards)
+    if failed := sorted(set(results) - set(boards)):
+        counts["failed devices"] = ", ".join(failed)
+    return Summary(counts, stage.out(RESULTS))
+
+
+def record_figures(
+    stage: Stage, measured: Sequence[Measured], boards: Mapping[str, BoardResult]
+) -> None:
+    """Write the figures that do not differ from run to run, and track the latencies as well."""
     figures = {engine.name: accuracy(engine) for engine in measured}
     figures.update({name: board.accuracy() for name, board in boards.items()})
     stage.write_metrics(figures)
@@ -72,16 +88,6 @@ def run(stage: Stage) -> Summary:
     for name, board in boards.items():
         latencies.update({f"{name}/{key}": value for key, value in board.latencies().items()})
     stage.tracker.log_metrics({f"engines/{name}": value for name, value in latencies.items()})
-    counts: dict[str, float | str] = {
-        "engines": len(measured),
-        "chosen": f"{choice.runtime} {choice.precision}",
-    }
-    failed = sorted(set(results) - set(boards))
-    if results:
-        counts["devices"] = len(boards)
-    if failed:
-        counts["failed devices"] = ", ".join(failed)
-    return Summary(counts, stage.out(RESULTS))
 
 
 def measure_boards(
