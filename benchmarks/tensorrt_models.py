@@ -19,6 +19,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -92,7 +93,15 @@ def _make_random_classifier(folder: Path) -> Path:
     network = GestureClassifier(Architecture()).eval()
     crops = torch.from_numpy(make_images(8, input_wh=[160, 160]))
     export_model(folder, network, calibration=crops, rule=RoiRule())
+    info = read_model_json(folder)
+    (folder / info.files["torch"]).unlink()
+    write_model_json(folder, info._replace(files=without_torch(info.files)))
     return folder
+
+
+def without_torch(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of a model folder, less the one that only training needs."""
+    return {role: name for role, name in files.items() if role != "torch"}
 
 
 def randomize(network: nn.Module) -> None:
@@ -112,7 +121,7 @@ def copy_model(source: Path, models: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     info = read_model_json(source)
-    files = {role: name for role, name in info.files.items() if role != "torch"}
+    files = without_torch(info.files)
     for name in files.values():
         shutil.copy(source / name, folder / name)
     write_model_json(folder, info._replace(files=files))
