@@ -23,10 +23,10 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install repro test test-fast test-kill test-soak test-py36 test-triton test-bare check format lock ui demo bench-train pull push pictures browser system-packages clean
+.PHONY: help install repro test test-fast test-kill test-soak test-py36 test-triton test-tensorrt-rtx test-bare check format lock ui demo bench-train pull push pictures browser system-packages clean
 
 help:  ## List the commands
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 20
 
 install: $(STAMP)  ## Make .venv with everything pinned (done by the other targets when needed)
 
@@ -58,6 +58,9 @@ test-py36: $(STAMP)  ## deploy's tests on a real Python 3.6, where one is instal
 
 test-triton: $(STAMP)  ## The Triton engine with NVIDIA's client, in an environment of its own
 	bash tests/triton.sh
+
+test-tensorrt-rtx: $(STAMP)  ## The TensorRT builder with NVIDIA's newest library, which needs no GPU to build
+	bash tests/tensorrt_rtx.sh
 
 test-bare:  ## Training without DVC, MLflow and exporters, as on a bare GPU node, for each of BARE='3.10:2.8.0 3.12'
 	PIP_ARGS="$(PIP_ARGS)" bash tests/bare.sh $(BARE)
@@ -96,8 +99,8 @@ push: $(STAMP)  ## Store the pipeline's outputs in the DVC remote of .dvc/config
 browser:  ## Install Debian's Chromium, in which the pages are tested and the README's pictures taken (needs root)
 	apt-get update -qq && apt-get install -y -qq chromium chromium-driver fonts-dejavu-core
 
-system-packages:  ## Install Debian's broker and RTSP server, which tests kill and restart (needs root)
-	apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto openssl python3-gi \
+system-packages:  ## Install the servers that tests start and kill: broker, sshd, RTSP (needs root)
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto openssl openssh-server python3-gi \
 		gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
 
 pictures: $(STAMP)  ## Renew the README's pictures (after make repro; the MLflow page needs make browser)

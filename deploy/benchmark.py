@@ -4,7 +4,9 @@
 
 Each network alone (batch 1, and the classifier also with 2 and 4 hands), and every step of the
 runtime on the frames of the source, decoded before and repeated as needed; without a source the
-frames are noise, on which the steps behind the detector have nothing to do.
+frames are noise, on which the steps behind the detector have nothing to do. A TensorRT engine is
+also timed by CUDA events: the network alone, and with its copies. The JSON says in which power
+mode and at which clocks the board was, before and after.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
+from deploy.board import describe_board
 from deploy.core.errors import UserError
 from deploy.latency import Latency, summarize
 from deploy.machine import describe_machine
@@ -57,6 +60,7 @@ def benchmark(
     warm_up: int = WARM_UP,
 ) -> Dict[str, Any]:
     """Measure engines ("detector", perhaps "gesture") alone and together on images in turn."""
+    board = describe_board()
     networks = {
         f"{name} batch {batch}": measure_engine(
             engine, batch=batch, warm_up=warm_up, repeats=num_frames
@@ -64,13 +68,21 @@ def benchmark(
         for name, engine in engines.items()
         for batch in BATCHES[name]
     }
-    return {
+    document: Dict[str, Any] = {
         "machine": describe_machine(),
+        "board": {"before": board},
         "engines": {name: engine.info() for name, engine in engines.items()},
         "image_wh": [images[0].shape[1], images[0].shape[0]],
         "networks": networks,
         "steps": measure_steps(engines, images, num_frames=num_frames, warm_up=warm_up),
+        "gpu": {
+            name: measure_gpu(engine, warm_up=warm_up, repeats=num_frames)
+            for name, engine in engines.items()
+            if hasattr(engine, "time_gpu")
+        },
     }
+    document["board"]["after"] = describe_board()
+    return document
 
 
 def measure_engine(engine: Any, *, batch: int, warm_up: int, repeats: int) -> Dict[str, float]:
@@ -85,6 +97,12 @@ def measure_engine(engine: Any, *, batch: int, warm_up: int, repeats: int) -> Di
         engine.infer(tensor)
         samples.append((time.perf_counter() - started) * 1e3)
     return summarize(samples)
+
+
+def measure_gpu(engine: Any, *, warm_up: int, repeats: int) -> Dict[str, Dict[str, float]]:
+    """Return the percentiles at batch 1 by CUDA events; nothing for an engine without a GPU."""
+    times = engine.time_gpu(batch=1, warm_up=warm_up, repeats=repeats)
+    return {name: summarize(values) for name, values in times.items()}
 
 
 def measure_steps(

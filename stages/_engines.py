@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from deploy.benchmark import measure_engine
-from deploy.core.errors import UserError
+from deploy.build import ensure_engine
+from deploy.core.errors import DeployError, UserError
 from deploy.core.model_json import ModelInfo, read_model_json
 from deploy.core.preprocess import images_to_batch
 from deploy.core.roi import RoiRule, crop_regions, expand_boxes
-from deploy.engine import available_precisions, installed_runtimes, open_engine
+from deploy.engine import TENSORRT, available_precisions, installed_runtimes, open_engine
 from deploy.evaluation import evaluate_model
 from deploy.frames import Frame, read_image
+from deploy.tensorrt_make import BuildOptions
 from stages._device_config import DeviceConfig
 
 LOGGER = logging.getLogger(__name__)
@@ -117,8 +119,23 @@ def measure_all(
     measured = []
     for runtime, precision in pairs:
         progress(f"{runtime} {precision}")
-        measured.append(measure(trial, config, reference, runtime=runtime, precision=precision))
+        if runtime != TENSORRT or _build(trial, precision):
+            figures = measure(trial, config, reference, runtime=runtime, precision=precision)
+            measured.append(figures)
     return measured
+
+
+def _build(trial: Trial, precision: str) -> bool:
+    """Build the detector's engine, and the classifier's; tell and leave out what cannot be."""
+    try:
+        ensure_engine(trial.detector, BuildOptions(precision=precision, strict=True))
+        gesture = read_model_json(trial.gesture)
+        if precision in available_precisions(gesture, TENSORRT) and not gesture.is_encrypted:
+            ensure_engine(trial.gesture, BuildOptions(precision=precision, strict=True))
+    except DeployError as error:
+        LOGGER.warning("engines: no tensorrt %s here: %s", precision, error)
+        return False
+    return True
 
 
 def run_reference(trial: Trial) -> tuple[Mapping[str, np.ndarray], np.ndarray]:

@@ -1,0 +1,172 @@
+"""Gather what benchmarks/tensorrt_gpu.py needs on a GPU machine without network, in one folder.
+
+    python -m benchmarks.tensorrt_models --out .work/tensorrt-gpu \\
+        --random resnet18 resnet34 gesture
+    python -m benchmarks.tensorrt_models --out .work/tensorrt-gpu --model models/export \\
+        --model models/gesture --kitti data/kitti --split data/split/test.txt
+
+(minutes on 2 CPU cores.) OUT/models/NAME: copies of model folders, each with reference.npz, the
+answers of ONNX Runtime; OUT/expected.json: ONNX Runtime's average precision of detectors on the
+labelled frames, which are copied to OUT/images and OUT/labels; OUT/clip.mp4: a drawn 1280x720
+clip.
+
+--random makes full networks of 960x544 (detectors) and 160x160 (gesture) with random weights of
+few distinct values, which compress to a fifth: speed does not depend on the values, and outputs
+can be compared; average precision wants trained ones.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.runtime import draw_clip
+from deploy.core.cluster import Postprocess
+from deploy.core.model_json import read_model_json, write_model_json
+from deploy.core.roi import RoiRule
+from deploy.engine import open_engine
+from deploy.evaluation import evaluate_model
+from deploy.frames import Frame, find_frames
+from deploy.reference import write_reference
+from stages.detectnet.checkpoint import Checkpoint, detector_info
+from stages.detectnet.compression_config import ExportConfig, RetrainConfig
+from stages.detectnet.exporting import FILES, export_detector
+from stages.detectnet.model import DetectNet, build_architecture
+from stages.detectnet.onnx_export import make_images
+from stages.detectnet.quantization import quantize_model, read_ranges, strip_quantizers
+from stages.gesturenet.model import Architecture, GestureClassifier
+from stages.gesturenet.onnx_export import export_model
+
+INPUT_WH = [960, 544]
+LAYERS = {"resnet18": 18, "resnet34": 34}
+POSTPROCESS = Postprocess("nms", 0.1, 0.3, 1.0, 0.4, "max", 0.1, 4.0)
+# Distinct weights: this many per standard deviation.
+STEPS = 4
+# Keeps a sum of two branches at the size of one.
+BRANCH_GAIN = 0.7
+
+
+def main() -> int:
+    """Gather; print what was written."""
+    args = parse_arguments()
+    folders = [make_random(name, args.out / "models" / name) for name in args.random]
+    folders += [copy_model(Path(model), args.out / "models") for model in args.model]
+    for folder in folders:
+        write_reference(folder, read_model_json(folder))
+    if args.kitti is not None:
+        stems = Path(args.split).read_text().split() if args.split else None
+        frames = copy_frames(args.kitti, args.out, stems, limit=args.frames)
+        expected = {folder.name: measure(folder, frames) for folder in folders}
+        (args.out / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+    draw_clip(args.out / "clip.mp4", num_frames=args.clip_frames)
+    sys.stdout.write(f"tensorrt_models: {len(folders)} models -> {args.out}\n")
+    return 0
+
+
+def make_random(name: str, folder: Path) -> Path:
+    """Write the model folder of a network with random weights."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if name == "gesture":
+        return _make_random_classifier(folder)
+    torch.manual_seed(0)
+    network = DetectNet(build_architecture(LAYERS[name], width=64, input_wh=INPUT_WH))
+    randomize(network)
+    images = torch.from_numpy(make_images(2, input_wh=INPUT_WH))
+    config = RetrainConfig(fold_batch_norm=True, range_rule="calibrated")
+    quantized = quantize_model(network.eval(), [images], config)
+    checkpoint = Checkpoint(strip_quantizers(quantized), read_ranges(quantized))
+    # Of a random network rounding moves outputs by much: here it is only measured.
+    export_detector(folder, checkpoint, ExportConfig(check_images=1, tolerance_float=1.0))
+    info = detector_info(folder, network.architecture, dict(FILES), POSTPROCESS)
+    write_model_json(folder, info._replace(name=name))
+    return folder
+
+
+def _make_random_classifier(folder: Path) -> Path:
+    torch.manual_seed(0)
+    network = GestureClassifier(Architecture()).eval()
+    crops = torch.from_numpy(make_images(8, input_wh=[160, 160]))
+    export_model(folder, network, calibration=crops, rule=RoiRule())
+    info = read_model_json(folder)
+    (folder / info.files["torch"]).unlink()
+    write_model_json(folder, info._replace(files=without_torch(info.files)))
+    return folder
+
+
+def without_torch(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of a model folder, less the one that only training needs."""
+    return {role: name for role, name in files.items() if role != "torch"}
+
+
+def randomize(network: nn.Module) -> None:
+    """Give convolutions normal weights on a coarse grid, and normalisation one gain; in place."""
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                spread = layer.weight[0].numel() ** -0.5
+                layer.weight.normal_(std=STEPS).round_().mul_(1.4 * spread / STEPS)
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.weight.fill_(BRANCH_GAIN)
+
+
+def copy_model(source: Path, models: Path) -> Path:
+    """Copy a model folder, without the training file, under its own name."""
+    folder = models / source.resolve().name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    info = read_model_json(source)
+    files = without_torch(info.files)
+    for name in files.values():
+        shutil.copy(source / name, folder / name)
+    write_model_json(folder, info._replace(files=files))
+    return folder
+
+
+def copy_frames(kitti: Path, out: Path, stems: list[str] | None, *, limit: int) -> list[Frame]:
+    """Copy labelled frames, evenly spaced, and list the copies."""
+    frames = find_frames(kitti / "images", kitti / "labels", stems=stems, limit=limit)
+    for name in ("images", "labels"):
+        shutil.rmtree(out / name, ignore_errors=True)
+        (out / name).mkdir(parents=True)
+    for frame in frames:
+        shutil.copy(frame.image_path, out / "images")
+        shutil.copy(kitti / "labels" / f"{frame.stem}.txt", out / "labels")
+    return find_frames(out / "images", out / "labels")
+
+
+def measure(folder: Path, frames: list[Frame]) -> dict[str, dict[str, float]]:
+    """Return ONNX Runtime's ap and ap50 of a detector by precision; of a classifier nothing."""
+    info = read_model_json(folder)
+    found = {}
+    for precision in ("fp32", "int8") if info.kind == "detector" else ():
+        with open_engine(folder, runtime="onnxruntime", precision=precision) as engine:
+            metrics = evaluate_model(engine.infer, info, frames).metrics
+        found[precision] = {"ap": float(metrics.ap), "ap50": float(metrics.ap50)}
+    return found
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.tensorrt_models",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--model", action="append", default=[], metavar="DIR")
+    parser.add_argument("--random", nargs="*", default=[], choices=(*LAYERS, "gesture"))
+    parser.add_argument("--kitti", type=Path, metavar="DIR", help="folder of images/ and labels/")
+    parser.add_argument("--split", metavar="FILE", help="list of frames (default: all)")
+    parser.add_argument("--frames", type=int, default=60, metavar="N")
+    parser.add_argument("--clip-frames", type=int, default=150, metavar="N")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

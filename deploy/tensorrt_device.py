@@ -1,0 +1,82 @@
+"""The GPU of this process: its primary CUDA context, shared by all engines, through pycuda.
+
+pycuda is handed in. The context is current only inside `current()`, so an engine may be used from
+any thread, one at a time, and beside other users of CUDA in the process.
+"""
+
+import contextlib
+from typing import Any, Dict, Iterator, Optional
+
+from deploy.core.errors import DeployError
+from deploy.tensorrt_frames import FrameStore
+
+MEBIBYTE = 1 << 20
+
+
+class Device:
+    """A GPU with its retained primary context. Made by `acquire`, given back by `release`."""
+
+    def __init__(self, cuda: Any, index: int) -> None:
+        """Raises DeployError where there is no such GPU or no driver."""
+        self.cuda = cuda
+        try:
+            cuda.init()
+            count = cuda.Device.count()
+            device = cuda.Device(index) if index < count else None
+        except cuda.Error as error:
+            raise DeployError(f"{no_gpu()}: {' '.join(str(error).split())}") from None
+        if device is None:
+            raise DeployError(f"{no_gpu()}: CUDA counts {count}, wanted number {index}")
+        self.index = index
+        self.name = str(device.name())
+        self.sm = "{}.{}".format(*device.compute_capability())
+        self.is_integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
+        self._context = device.retain_primary_context()
+        self.frames: Optional[FrameStore] = FrameStore(cuda, mapped=self.is_integrated)
+        self.num_users = 0
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the context current in this thread for the block."""
+        self._context.push()
+        try:
+            yield
+        finally:
+            self.cuda.Context.pop()
+
+    def free_mb(self) -> int:
+        """Return the free memory of the GPU; the context must be current."""
+        return int(self.cuda.mem_get_info()[0]) // MEBIBYTE
+
+    def close(self) -> None:
+        """Free the frame and release the context."""
+        with self.current():
+            assert self.frames is not None
+            self.frames.close()
+        self.frames = None
+        self._context.detach()
+
+
+_DEVICES: Dict[int, Device] = {}
+
+
+def acquire(cuda: Any, index: int = 0) -> Device:
+    """Return the process's device of this number, retained once for all who acquire it."""
+    device = _DEVICES.get(index)
+    if device is None:
+        device = _DEVICES[index] = Device(cuda, index)
+    device.num_users += 1
+    return device
+
+
+def release(device: Device) -> None:
+    """Give a device back; the last one to do so releases its context."""
+    device.num_users -= 1
+    if device.num_users == 0:
+        del _DEVICES[device.index]
+        device.close()
+
+
+def no_gpu() -> str:
+    """Return how the message of a missing GPU begins."""
+    return "no NVIDIA GPU or driver is there for TensorRT; use --runtime onnxruntime"

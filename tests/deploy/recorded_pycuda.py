@@ -1,0 +1,171 @@
+"""A stand-in for pycuda.driver: CUDA's memory, streams and contexts as host memory.
+
+Written from pycuda's documentation. It keeps account: what was allocated and freed, which contexts
+were retained, and that a context is current wherever CUDA wants one.
+"""
+
+import ctypes
+import time
+import types
+
+import numpy as np
+
+
+class Error(Exception):
+    """pycuda.driver.Error."""
+
+
+class LogicError(Error):
+    """pycuda.driver.LogicError."""
+
+
+class MemoryError(Error):  # pycuda's own name
+    """pycuda.driver.MemoryError."""
+
+
+class Ledger:
+    """What is held: allocations and retained contexts; limit: bytes of device memory."""
+
+    def __init__(self):
+        self.allocations = 0
+        self.retained = 0
+        self.current = []
+        self.limit = 1 << 34
+
+    def need_context(self):
+        if not self.current:
+            raise LogicError("invalid device context - no currently active context?")
+
+
+def make_pycuda(
+    *, num_devices=1, name="Recorded GPU", sm=(8, 7), integrated=False, launch=None, fault=""
+):
+    """Return a module with a `ledger`; launch: runs the kernel (host_kernel), if there is one."""
+    module = types.ModuleType("pycuda.driver")
+    ledger = module.ledger = Ledger()
+
+    class HostAllocation:
+        def __init__(self, shape, dtype):
+            ledger.need_context()
+            ledger.allocations += 1
+            self._array = np.zeros(shape, dtype)
+            self.__array_interface__ = dict(self._array.__array_interface__)
+
+        def get_device_pointer(self):
+            return self._array.ctypes.data
+
+        def free(self):
+            ledger.need_context()
+            ledger.allocations -= 1
+
+    class DeviceAllocation:
+        def __init__(self, num_bytes):
+            ledger.need_context()
+            if num_bytes > ledger.limit:
+                raise MemoryError("cuMemAlloc failed: out of memory")
+            ledger.limit -= num_bytes
+            ledger.allocations += 1
+            self._memory = ctypes.create_string_buffer(num_bytes)
+
+        def __int__(self):
+            return ctypes.addressof(self._memory)
+
+        def free(self):
+            ledger.need_context()
+            ledger.limit += len(self._memory)
+            ledger.allocations -= 1
+
+    class Context:
+        def push(self):
+            ledger.current.append(self)
+
+        @staticmethod
+        def pop():
+            ledger.current.pop()
+
+        def detach(self):
+            ledger.retained -= 1
+
+    class Device:
+        def __init__(self, index):
+            assert 0 <= index < num_devices
+
+        @staticmethod
+        def count():
+            return num_devices
+
+        def name(self):
+            return name
+
+        def compute_capability(self):
+            return sm
+
+        def get_attribute(self, attribute):
+            return int(integrated) if attribute == "integrated" else 0
+
+        def retain_primary_context(self):
+            ledger.retained += 1
+            return Context()
+
+    class Stream:
+        handle = 7
+
+        def __init__(self):
+            ledger.need_context()
+
+        def wait_for_event(self, event):
+            assert event.recorded_s is not None
+
+    class Event:
+        def __init__(self, flags=0):
+            ledger.need_context()
+            self.recorded_s = None
+
+        def record(self, stream=None):
+            self.recorded_s = time.perf_counter()
+
+        def synchronize(self):
+            assert self.recorded_s is not None
+
+        def time_till(self, other):
+            return (other.recorded_s - self.recorded_s) * 1e3
+
+    class Function:
+        def prepare(self, signature):
+            self.signature = signature
+
+        def prepared_async_call(self, grid, block, stream, *arguments):
+            assert len(arguments) == len(self.signature)
+            module.launches.append(grid)
+            launch(grid, block, *arguments)
+
+    def init():
+        if fault:
+            raise LogicError(fault)
+
+    def memcpy(to, source, num_bytes):
+        ledger.need_context()
+        ctypes.memmove(to, source, num_bytes)
+
+    module.launches = []
+    module.Error, module.LogicError, module.MemoryError = Error, LogicError, MemoryError
+    module.init, module.Device, module.Context = init, Device, Context
+    module.Stream, module.Event = Stream, Event
+    module.device_attribute = types.SimpleNamespace(INTEGRATED="integrated")
+    module.host_alloc_flags = types.SimpleNamespace(DEVICEMAP=2)
+    module.event_flags = types.SimpleNamespace(DISABLE_TIMING=2)
+    module.mem_get_info = lambda: (ledger.limit, 1 << 34)
+    module.mem_alloc = DeviceAllocation
+    module.pagelocked_empty = lambda shape, dtype, mem_flags=0: np.asarray(
+        HostAllocation(shape, dtype)
+    )
+    module.memcpy_htod_async = lambda to, array, stream=None: memcpy(
+        int(to), array.ctypes.data, array.nbytes
+    )
+    module.memcpy_dtoh_async = lambda array, source, stream=None: memcpy(
+        array.ctypes.data, int(source), array.nbytes
+    )
+    module.module_from_buffer = lambda content: types.SimpleNamespace(
+        get_function=lambda name: Function()
+    )
+    return module
