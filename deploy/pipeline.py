@@ -13,10 +13,10 @@ from deploy.core.boxes import Detections
 from deploy.core.cluster import postprocess_maps
 from deploy.core.errors import DeployError
 from deploy.core.events import GestureEvent, change_event, idle_indices
-from deploy.core.preprocess import image_to_tensor, images_to_batch
-from deploy.core.roi import RoiRule, crop_regions, expand_boxes
+from deploy.core.roi import RoiRule, expand_boxes
 from deploy.core.smoother import Change, Smoother
 from deploy.core.tracker import Tracker
+from deploy.feed import feed
 from deploy.health import Health
 from deploy.latency import Latency
 from deploy.source import Frame
@@ -180,9 +180,9 @@ def detect_hands(
     """
     model = engine.model
     with latency.measure("preprocess"):
-        tensor = image_to_tensor(image, input_wh=model.input_wh, **model.preprocess._asdict())
+        wait = feed(engine, image)
     with latency.measure("detect"):
-        outputs = engine.infer(tensor[None])
+        outputs = wait()
     for values in outputs.values() if check else ():
         check(values)  # type: ignore[misc]
     coverage_name, bbox_name = model.map_names
@@ -208,10 +208,9 @@ def classify_hands(
     if not len(regions):
         return regions, np.zeros((0, len(model.classes)), np.float32)
     with latency.measure("crop"):
-        crops = crop_regions(image, regions, size_wh=model.input_wh)
-        batch = images_to_batch(list(crops), input_wh=model.input_wh, **model.preprocess._asdict())
+        wait = feed(engine, image, regions)
     with latency.measure("classify"):
-        outputs = engine.infer(batch)
+        outputs = wait()
     return regions, outputs[next(iter(model.outputs))]
 
 
