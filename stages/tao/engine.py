@@ -1,0 +1,90 @@
+"""What docker's daemon and its client know, asked in a second or two each.
+
+Source: docker's Engine API (docs.docker.com/reference/api/engine), over its unix socket.
+"""
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+USUAL_SOCKET = "/var/run/docker.sock"
+TIMEOUT_S = 2.0
+
+
+class EngineError(Exception):
+    """The daemon does not answer; the message says how."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("docker", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(self._path)
+
+
+def docker_host() -> str:
+    """Return the daemon's address as docker's client takes it from the environment."""
+    return os.environ.get("DOCKER_HOST") or f"unix://{USUAL_SOCKET}"
+
+
+def is_local(host: str) -> bool:
+    """Whether the daemon is on this machine, where it can see this machine's folders."""
+    return host.startswith("unix://")
+
+
+def get(path: str) -> Any:
+    """Ask the daemon for a JSON document, such as /version.
+
+    Raises EngineError when it does not answer, or with something else than JSON.
+    """
+    connection = _UnixConnection(docker_host().removeprefix("unix://"))
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise EngineError(reason) from error
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise EngineError(f"HTTP {answer.status} for {path}")
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise EngineError(f"no JSON for {path}") from error
+
+
+def has_image(image: str) -> bool:
+    """Whether the image is on this machine. Raises EngineError as get does."""
+    return any(image in (entry.get("RepoTags") or []) for entry in get("/images/json"))
+
+
+def remove_leftovers(work: Path) -> None:
+    """Remove containers that a killed run left at work in this folder.
+
+    Only those: no other container has the folder of this very run. Nothing happens without docker.
+    """
+    client = shutil.which("docker")
+    if client is None:
+        return
+    listed = _call([client, "ps", "--all", "--quiet", "--filter", f"volume={work}"])
+    if listed:
+        _call([client, "rm", "--force", *listed])
+
+
+def _call(command: list[str]) -> list[str]:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return []
+    return done.stdout.split() if done.returncode == 0 else []
