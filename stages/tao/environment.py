@@ -27,15 +27,16 @@ REDIRECT_CODE = '''"""Reach docker at the socket of DOCKER_HOST, not at the usua
 import os
 import socket
 
-USUAL = ("/var/run/docker.sock", "var/run/docker.sock")
+USUAL = "/var/run/docker.sock"
 WANTED = os.environ.get("DOCKER_HOST", "")
 
 
 class Socket(socket.socket):
-    """A socket that connects to WANTED in place of USUAL."""
+    """A socket that connects to WANTED in place of USUAL, which docker 4 writes /var//run/..."""
 
     def connect(self, address):
-        return super().connect(WANTED[len("unix://"):] if address in USUAL else address)
+        is_usual = isinstance(address, str) and os.path.normpath(address) == USUAL
+        return super().connect(WANTED[len("unix://"):] if is_usual else address)
 
 
 if WANTED.startswith("unix://"):

@@ -63,7 +63,7 @@ class Machine:
     def log_in(self, registry: str = "nvcr.io") -> None:
         """Write the file that `docker login` writes."""
         (self.home / ".docker").mkdir(exist_ok=True)
-        content = {"auths": {registry: {"auth": "c3RhbmQtaW4="}}}
+        content = {"auths": {registry: {"auth": "dXNlcjpzdGFuZC1pbg=="}}}
         (self.home / ".docker/config.json").write_text(json.dumps(content))
 
 
