@@ -5,7 +5,7 @@ stage's work folder, where a run that was cut goes on, and writes what the open 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy.core.cluster import Postprocess
@@ -200,7 +200,7 @@ def _fit(
         validation=validation,
         quantize=quantize,
     )
-    trained = tasks.train(bench, stage.name, spec, on_epoch=lambda row: _log(stage, row))
+    trained = tasks.train(bench, stage.name, spec, on_epoch=_logger(stage))
     exported = _export_float(bench, trained.model, spec)
     with stage.writing(f"models/{stage.name}") as folder:
         write_model(
@@ -223,8 +223,17 @@ def _stems(stage: Stage, side: str) -> list[str]:
     return (stage.dep(SPLIT) / f"{side}.txt").read_text().split()
 
 
-def _log(stage: Stage, row: EpochRow) -> None:
-    stage.tracker.log_metrics(log_row(history_row(row)), step=row.epoch)
+def _logger(stage: Stage) -> Callable[[EpochRow], None]:
+    """Return what sends an epoch's values to the tracker, each as soon as it is there, once."""
+    sent: dict[int, dict[str, float]] = {}
+
+    def log(row: EpochRow) -> None:
+        values, known = history_row(row), sent.get(row.epoch, {})
+        fresh = {name: value for name, value in values.items() if known.get(name) != value}
+        sent[row.epoch] = values
+        stage.tracker.log_metrics(log_row(fresh), step=row.epoch)
+
+    return log
 
 
 def _export_float(bench: Bench, model: Path, spec: str) -> Path | None:

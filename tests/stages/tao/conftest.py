@@ -84,6 +84,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{place}/docker.sock")
     monkeypatch.setenv("STANDIN_STATE", str(folder))
+    monkeypatch.setattr("stages.tao.steps.POLL_S", 0.02)
     for name in ("TAO_KEY", "OVERRIDE_REGISTRY", "CI_PROJECT_DIR"):
         monkeypatch.delenv(name, raising=False)
     with serve(place / "docker.sock", folder):
