@@ -1,4 +1,4 @@
-"""Rendered specs, parsed with NVIDIA's definitions and compared with the demo's, field by field."""
+"""Rendered specs, parsed with NVIDIA's definitions and compared field by field with the demo's."""
 
 import dataclasses
 from typing import Any
