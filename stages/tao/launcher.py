@@ -191,10 +191,16 @@ def _pump(output: IO[bytes], log: IO[str], lines: deque[str], secret: str | None
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """End a process that still runs: an interrupt lets the launcher stop its container."""
-    for sent in (signal.SIGINT, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sent)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=STOP_S)
+    if process.poll() is not None:
+        return
+    _signal(process, signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=STOP_S)
+    # Its children too: they would hold the output open.
+    _signal(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
