@@ -66,7 +66,8 @@ def run(stage: Stage) -> Summary:
     kitti = stage.dep(KITTI)
     frames = split_frames(kitti, stage.dep(SPLITS / f"{config.split}.txt"), limit=config.limit)
     videos = read_videos(kitti)
-    backend, own = stage.section(BackendConfig), {}
+    backend = stage.section(BackendConfig)
+    own: dict[str, float | str] = {}
     model = open_tao(stage, backend, info, frames)
     if model is not None:
         own["tao_map"] = model.measure(postprocess)
@@ -78,6 +79,8 @@ def run(stage: Stage) -> Summary:
             evaluation = measure(engine, info, frames, videos, name=step)
             speed = measure_speed(engine.infer, info, frames, num_images=config.speed_images)
             speed_values = {**speed._asdict(), "engine": engine.info()}
+            if backend.is_tao:
+                own["precision"] = engine.info()["precision"]
             write_json(stage.out(RESULTS / f"{step}_speed.json"), speed_values)
     document = {**metrics_document(evaluation), **own}
     curves = {step: evaluation.metrics.curve}

@@ -59,7 +59,7 @@ class Place(NamedTuple):
 def require_tao(config: TaoConfig, *, work: Path) -> None:
     """Raise TaoError with the first thing that is missing, and how many more there are."""
     findings = find_faults(Place(config, find_generation(config.generation), work))
-    faults = [finding for finding in findings if not finding.is_good]
+    faults = [one for one in findings if not one.is_good and one.name not in config.unchecked]
     if faults:
         first = faults[0]
         more = f" ({len(faults) - 1} more: python -m stages.tao.check)" if faults[1:] else ""
@@ -68,8 +68,8 @@ def require_tao(config: TaoConfig, *, work: Path) -> None:
 
 def find_faults(place: Place) -> list[Finding]:
     """Run all checks at once and return them in the order in which they are mended."""
-    with ThreadPoolExecutor(len(CHECKS)) as pool:
-        return list(pool.map(lambda check: check(place), CHECKS))
+    with ThreadPoolExecutor(len(ALL)) as pool:
+        return list(pool.map(lambda check: check(place), ALL))
 
 
 def check_client(place: Place) -> Finding:
@@ -100,14 +100,14 @@ def check_daemon(place: Place) -> Finding:
 
 def check_gpu_runtime(place: Place) -> Finding:
     """Look for what gives containers a GPU."""
-    name = "GPU runtime"
+    name = "runtime"
     tools = [tool for tool in GPU_TOOLS if shutil.which(tool)]
     try:
         info = get("/info")
         runtimes = sorted(info.get("Runtimes") or {})
         devices = [str(entry.get("ID")) for entry in info.get("DiscoveredDevices") or []]
-    except EngineError:
-        runtimes, devices = [], []
+    except EngineError as error:
+        return Finding(name, True, f"not known, the daemon does not say ({error})")
     known = [f"runtime {runtime}" for runtime in runtimes if runtime == "nvidia"]
     known += [device for device in devices if "nvidia" in device] + tools
     if known:
@@ -232,7 +232,7 @@ def check_image(place: Place) -> Finding:
     return Finding("image", True, f"{place.image}{'' if here else ' will be pulled'}")
 
 
-CHECKS: tuple[Callable[[Place], Finding], ...] = (
+ALL: tuple[Callable[[Place], Finding], ...] = (
     check_client,
     check_daemon,
     check_gpu_runtime,
@@ -280,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{mark} {finding.name}: {finding.seen}")
         if not finding.is_good:
             print(f"        mend: {finding.remedy}")
+            print(f"        or, where that is wrong: backend.tao.unchecked=[{finding.name}]")
     return 0 if all(finding.is_good for finding in findings) else 1
 
 

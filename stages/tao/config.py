@@ -11,6 +11,8 @@ from stages.learning.checks import require_choice, require_range
 GENERATIONS = ("tlt3", "tao3", "tao4", "tao5", "tao6")
 WAYS = ("launcher", "docker")
 FRAMES = ("stretch", "exact", "auto_resize")
+# What python -m stages.tao.check looks at, in the order in which it is mended.
+CHECKS = ("docker", "daemon", "runtime", "driver", "disk", "login", "launcher", "image")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class TaoConfig:
     (enable_auto_resize, not in tlt3). minimum_bbox_wh, vflip_probability: parsed by TAO 5, and
     not used by its default loader. evaluation_minimum_wh: smaller boxes do not count in TAO's mAP.
     overlap: its IoU. float_min_samples: dbscan_min_samples before TAO 5, where it was a float;
-    later it is postprocess.min_samples. num_shards: files of a TFRecords set.
+    later it is postprocess.min_samples. num_shards: files of a TFRecords set. unchecked: which of
+    CHECKS do not stop a stage, where they are wrong about this machine.
     """
 
     generation: str = "tao5"
@@ -44,11 +47,14 @@ class TaoConfig:
     vflip_probability: float = 0.3
     float_min_samples: float = 0.05
     num_shards: int = 10
+    unchecked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         require_choice("backend.tao.generation", self.generation, GENERATIONS)
         require_choice("backend.tao.via", self.via, WAYS)
         require_choice("backend.tao.frames", self.frames, FRAMES)
+        for name in self.unchecked:
+            require_choice("backend.tao.unchecked", name, CHECKS)
         if self.image is not None and self.via != "docker":
             raise ValueError(
                 f"backend.tao.image is {self.image!r} with via={self.via}; the launcher chooses "

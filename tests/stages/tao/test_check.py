@@ -10,14 +10,14 @@ import pytest
 
 from stages.tao import check
 from stages.tao.check import Place, find_faults, require_tao
-from stages.tao.config import TaoConfig
+from stages.tao.config import CHECKS, TaoConfig
 from stages.tao.errors import TaoError
 from stages.tao.generations import find_generation
 from tests.stages.tao.conftest import Machine
 from tests.stages.tao.project import run, sections, write_project
 from tests.stages.tao.standin import state
 
-NAMES = ["docker", "daemon", "GPU runtime", "driver", "disk", "login", "launcher", "image"]
+NAMES = list(CHECKS)
 
 
 def faults(**tao: object) -> dict[str, str]:
@@ -61,10 +61,10 @@ def test_with_a_daemon_elsewhere(machine: Machine, monkeypatch: pytest.MonkeyPat
 
 def test_without_nvidias_runtime(machine: Machine) -> None:
     state.write(machine.folder, "info.json", {"Runtimes": {"runc": {}}})
-    assert "nvidia-ctk runtime configure" in faults()["GPU runtime"]
+    assert "nvidia-ctk runtime configure" in faults()["runtime"]
     devices = [{"Source": "cdi", "ID": "nvidia.com/gpu=all"}]
     state.write(machine.folder, "info.json", {"Runtimes": {}, "DiscoveredDevices": devices})
-    assert "GPU runtime" not in faults()
+    assert "runtime" not in faults()
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,15 @@ def test_with_fewer_gpus_than_wanted(machine: Machine) -> None:
     assert faults(gpus=4) == {"driver": "set backend.tao.gpus=2"}
     assert faults(gpus=1, gpu_indices=[2]) == {"driver": "set backend.tao.gpus=2"}
     assert faults(gpus=2) == {}
+
+
+def test_a_check_that_is_wrong_about_a_machine_can_be_left_out(machine: Machine) -> None:
+    (machine.binaries / "nvidia-smi").unlink()
+    with pytest.raises(TaoError, match=r"^driver: nvidia-smi is not there"):
+        require_tao(TaoConfig(via="docker"), work=Path(".work"))
+    require_tao(TaoConfig(via="docker", unchecked=["driver"]), work=Path(".work"))
+    with pytest.raises(ValueError, match="known choices: docker, daemon"):
+        TaoConfig(unchecked=["weather"])
 
 
 def test_with_a_full_disk(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
