@@ -70,7 +70,7 @@ _ROWS = (
         is_open=False,
         has_tty_option=False,
         min_samples_is_int=False,
-        driver=455,
+        driver=465,
         launcher_image="nvidia/tao/tao-toolkit-tf:v3.21.11-tf1.15.4-py3",
     ),
     Generation(

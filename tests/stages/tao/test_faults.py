@@ -98,12 +98,21 @@ def test_a_refused_image_names_the_login(
 
 
 def test_a_container_that_a_killed_run_left_is_removed(root: Path, machine: Machine) -> None:
-    state.write(machine.folder, "leftover.json", "c0ffee")
+    machine.break_next("train", "crash")
+    assert run("train", root, sections()) == 1
+    (work,) = root.glob(".work/train/*")
+    running = {"Status": "running"}
+    ours, other = (
+        {"Config": {"HostConfig": {"Binds": [f"{place}:/workspace/hands:rw"]}}, "State": running}
+        for place in (work, root)
+    )
+    state.write(machine.folder, "containers.json", {"c0ffee": ours, "beef": other})
     assert run("train", root, sections()) == 0
-    calls = state.records(machine.folder, "commands.jsonl")
-    (work,) = {call[-1] for call in calls if call[0] == "ps"}
-    assert work.startswith(f"volume={root}/.work/train/")
-    assert any(call[:2] == ["rm", "--force"] for call in calls)
+    left = state.read(machine.folder, "containers.json", {})
+    assert left["c0ffee"]["State"] == {"Status": "exited"}
+    assert left["beef"]["State"] == {"Status": "running"}
+    (removed,) = [r["path"] for r in machine.requests() if r["query"] == "DELETE"]
+    assert removed == "/containers/c0ffee?force=1"
 
 
 def test_the_key_is_in_no_file_no_log_and_no_parameter(

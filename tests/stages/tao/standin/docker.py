@@ -26,12 +26,6 @@ def main(argv: list[str]) -> int:
         return play(known[full]["Config"]["HostConfig"]["Binds"], command)
     if argv[:1] == ["run"]:
         return run(argv[1:])
-    if argv[:1] == ["ps"]:
-        print(state.read(FOLDER, "leftover.json", ""), end="")
-        return 0
-    if argv[:2] == ["rm", "--force"]:
-        state.write(FOLDER, "leftover.json", "")
-        return 0
     print(f"docker: {argv[0]} is not played here", file=sys.stderr)
     return 1
 

@@ -43,11 +43,22 @@ class Handler(BaseHTTPRequestHandler):
             number = int(match[1].removeprefix("sha256:"), 16) if "sha256" in match[1] else 0
             tags = images[number : number + 1] if "sha256" in match[1] else [match[1]]
             self.answer({"Id": match[1], "RepoTags": tags, "Config": {}})
+        elif path == "/containers/json":
+            (volume,) = json.loads(parse_qs(urlsplit(self.path).query)["filters"][0])["volume"]
+            self.answer(
+                [{"Id": name} for name in containers if self.has(containers[name], volume)]
+            )
         elif match := re.fullmatch(r"/containers/([0-9a-f]+)/json", path):
             known = containers.get(match[1])
             self.answer({"Id": match[1], **known} if known else {"message": "no such"}, known)
         else:
             self.answer({"message": f"unknown: {path}"}, None)
+
+    @staticmethod
+    def has(container: dict[str, Any], volume: str) -> bool:
+        binds = container["Config"]["HostConfig"]["Binds"]
+        is_there = any(bind.split(":")[0] == volume for bind in binds)
+        return is_there and container["State"]["Status"] == "running"
 
     def do_POST(self) -> None:
         folder, url = self.server.folder, urlsplit(self.path)
@@ -65,6 +76,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(None, True, status=204)
 
     def do_DELETE(self) -> None:
+        state.note(self.server.folder, "requests.jsonl", {"path": self.path, "query": "DELETE"})
         self.remove(urlsplit(self.path).path.rpartition("/")[2])
 
     def pull(self, query: dict[str, list[str]]) -> None:
