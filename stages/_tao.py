@@ -186,6 +186,7 @@ def _fit(
 ) -> Summary:
     """Train, export what can be, and write model folder, history and metrics."""
     counts = {side: _stems(stage, side) for side in SIDES}
+    _check_validation(stage, len(counts["val"]), fit)
     train, validation = (
         tasks.place_side(bench, side, stage.dep(KITTI), counts[side], input_wh=facts.input_wh)
         for side in SIDES
@@ -217,6 +218,18 @@ def _fit(
     stage.write_metrics({"epochs": fit.epochs, **metrics})
     shown = {"images": len(counts["train"]), "epochs": fit.epochs, **metrics}
     return Summary(shown, stage.out(f"models/{stage.name}"))
+
+
+def _check_validation(stage: Stage, num_frames: int, fit: FitConfig) -> None:
+    """TAO validates whole batches alone: say so, and refuse when that leaves none."""
+    left_out = num_frames % fit.batch_size
+    if left_out == num_frames:
+        raise TaoError(
+            f"{num_frames} validation frames are no whole batch of {fit.batch_size}, and TAO "
+            "validates whole ones alone; lower the batch_size, or give the split more videos"
+        )
+    if left_out:
+        LOGGER.info("%s: TAO validates on all but %d frames", stage.name, left_out)
 
 
 def _stems(stage: Stage, side: str) -> list[str]:

@@ -29,6 +29,7 @@ from stages.tao.spec import CLASS, Network, Source, render_experiment, render_in
 from stages.tao.steps import Bench
 
 SIDE = "measured"
+LARGEST_BATCH = 16
 RUNNABLE = ("torch", "qdq", "fp32")
 
 
@@ -53,7 +54,7 @@ class TaoModel:
         network = Network(self.facts.num_layers, self.facts.input_wh, self.facts.all_projections)
         spec = render_experiment(
             network,
-            FitConfig(),  # nothing of it enters the figure
+            FitConfig(batch_size=whole_batch(len(self.frames))),  # no more of it enters the figure
             postprocess,
             self.bench.config,
             self.bench.generation,
@@ -77,6 +78,13 @@ class TaoModel:
             for frame in self.frames
         }
         return evaluate_found(found, self.frames, videos, postprocess)
+
+
+def whole_batch(num_frames: int) -> int:
+    """Return the largest batch that leaves no frame over; TAO drops an incomplete last one."""
+    return next(
+        size for size in range(min(LARGEST_BATCH, num_frames), 0, -1) if not num_frames % size
+    )
 
 
 def can_run(info: ModelInfo) -> bool:

@@ -6,6 +6,7 @@ nvidia_tao_tf1/cv/detectnet_v2/proto (github.com/NVIDIA/tao_tensorflow1_backend)
 proto3 reads as 0 or false when they are absent are left out where the demo leaves them out.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,11 @@ CLASS = "hand"
 IMAGES, LABELS = "images", "labels"
 EXTENSION = "jpg"
 LARGEST = 9999
-# `partition_mode: random` with nothing for validation puts every frame into the second of two
-# folds: each side of the split has TFRecords of its own.
-NUM_FOLDS, FULL_FOLD = 2, 1
+# `partition_mode: random` with nothing for validation puts every frame into one of two folds (the
+# empty one does not count, so it is the first): each side of the split has TFRecords of its own.
+NUM_FOLDS = 2
+# TAO 5 logs scalars ten times an epoch, and refuses to train with fewer steps than that.
+SCALARS_PER_EPOCH = 10
 # Mixed-precision cost scaling: off, but the validator wants its numbers above 0.
 COST_SCALING = {"initial_exponent": 20.0, "increment": 0.005, "decrement": 1.0}
 RED, GREEN = {"R": 255, "G": 0, "B": 0}, {"R": 0, "G": 255, "B": 0}
@@ -49,11 +52,12 @@ class Source:
 
     tfrecords: str
     folder: str
+    num_frames: int
 
     @property
     def pattern(self) -> str:
-        """The glob of the fold that holds all frames."""
-        return f"{self.tfrecords}-fold-{FULL_FOLD:03d}-of-{NUM_FOLDS:03d}-*"
+        """The glob of the TFRecords."""
+        return f"{self.tfrecords}-fold-*"
 
 
 def render_tfrecords(source: Source, config: TaoConfig) -> str:
@@ -66,7 +70,8 @@ def render_tfrecords(source: Source, config: TaoConfig) -> str:
         "partition_mode": "random",
         "num_partitions": NUM_FOLDS,
         "val_split": 0,
-        "num_shards": config.num_shards,
+        # No shard may be empty: the loader looks into any of them to learn the fields.
+        "num_shards": max(1, min(config.num_shards, source.num_frames)),
     }
     return render({"kitti_config": kitti, "image_directory_path": source.folder})
 
@@ -96,7 +101,10 @@ def render_experiment(
             "model_config": _model(network),
             "evaluation_config": _evaluation(fit, config),
             "cost_function_config": _cost_function(fit),
-            "training_config": _training(fit, config, quantize=quantize),
+            "training_config": {
+                **_training(fit, config, quantize=quantize),
+                "visualizer": _visualizer(train, fit, config, generation),
+            },
             "bbox_rasterizer_config": _rasterizer(fit),
         }
     )
@@ -307,6 +315,15 @@ def _training(fit: FitConfig, config: TaoConfig, *, quantize: bool) -> dict[str,
         "checkpoint_interval": config.checkpoint_interval_epochs,
         "enable_qat": True if quantize else None,
     }
+
+
+def _visualizer(
+    train: Source, fit: FitConfig, config: TaoConfig, generation: Generation
+) -> dict[str, Any] | None:
+    steps = math.ceil(math.ceil(train.num_frames / fit.batch_size) / config.gpus)
+    if steps >= SCALARS_PER_EPOCH or not generation.is_open:
+        return None
+    return {"scalar_logging_frequency": max(1, steps)}
 
 
 def _rasterizer(fit: FitConfig) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 EVALUATION_MESSAGE = "Evaluation metrics generated."
+# An interrupt inside the training loop saves the weights as they are and then reports success.
+INTERRUPTED_MESSAGE = "Training was interrupted"
 SUCCESS, FAILURE = "SUCCESS", "FAILURE"
 
 
@@ -56,6 +58,7 @@ class Progress:
         self.rows: dict[int, EpochRow] = {}
         self.status: str | None = None
         self.message = ""
+        self.was_interrupted = False
         self.kpi: dict[str, Any] = {}
 
     def take(self, records: list[dict[str, Any]]) -> list[EpochRow]:
@@ -64,6 +67,7 @@ class Progress:
         for record in records:
             self.status = str(record.get("status", self.status or ""))
             self.message = str(record.get("message") or self.message)
+            self.was_interrupted |= record.get("message") == INTERRUPTED_MESSAGE
             self.kpi.update(record.get("kpi") or {})
             row = self._row(record)
             if row is not None:
@@ -72,12 +76,12 @@ class Progress:
 
     def begin_again(self) -> None:
         """Forget how an earlier run ended, but keep its epochs: a resumed one goes on there."""
-        self.status, self.message = None, ""
+        self.status, self.message, self.was_interrupted = None, "", False
 
     @property
     def is_success(self) -> bool:
         """Whether the last record says so; the exit status of the launcher says nothing."""
-        return self.status == SUCCESS
+        return self.status == SUCCESS and not self.was_interrupted
 
     def _row(self, record: Mapping[str, Any]) -> EpochRow | None:
         if isinstance(record.get("epoch"), int):

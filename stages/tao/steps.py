@@ -21,7 +21,7 @@ from stages.tao.errors import TaoError
 from stages.tao.faults import explain
 from stages.tao.generations import Generation, find_generation
 from stages.tao.launcher import CONTAINER, Task, start
-from stages.tao.status import FAILURE, EpochRow, Progress, StatusFile
+from stages.tao.status import FAILURE, INTERRUPTED_MESSAGE, EpochRow, Progress, StatusFile
 
 LOGGER = logging.getLogger(__name__)
 POLL_S = 0.3
@@ -131,10 +131,13 @@ def _check(bench: Bench, step: Step, task: Task, progress: Progress, log: Path) 
     lines = list(task.lines)
     missing = _missing(bench, step)
     says_failure = any(FAILED_LINE in line for line in lines)
-    is_unfinished = progress.status == FAILURE or (step.needs_status and not progress.is_success)
+    is_unfinished = progress.status == FAILURE or progress.was_interrupted
+    is_unfinished |= step.needs_status and not progress.is_success
     if not (missing or says_failure or is_unfinished or task.exit_status):
         return
     message = progress.message if progress.status == FAILURE else ""
+    if progress.was_interrupted:
+        message = message or INTERRUPTED_MESSAGE
     reason = explain(lines, message=message)
     if progress.status in ("STARTED", "RUNNING"):
         last = max(progress.rows, default=0)

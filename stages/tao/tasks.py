@@ -12,7 +12,7 @@ from stages.tao import commands
 from stages.tao.errors import TaoError
 from stages.tao.model_folder import STEM
 from stages.tao.sources import write_source
-from stages.tao.spec import FULL_FOLD, NUM_FOLDS, Source, render_tfrecords
+from stages.tao.spec import Source, render_tfrecords
 from stages.tao.status import EpochRow, history_row
 from stages.tao.steps import Bench, Done, OnEpoch, Step, run_step
 
@@ -39,7 +39,7 @@ def place_side(
                 aside, kitti, stems, input_wh=input_wh, frames=bench.config.frames, desc=side
             )
     prefix = bench.folder("tfrecords") / side
-    source = Source(bench.inside(prefix), bench.inside(folder))
+    source = Source(bench.inside(prefix), bench.inside(folder), len(stems))
     name = f"dataset_convert_{side}"
     results = bench.folder("results") / name
     arguments = commands.dataset_convert(
@@ -48,8 +48,7 @@ def place_side(
         prefix=source.tfrecords,
         results=bench.inside(results),
     )
-    fold = f"-fold-{FULL_FOLD:03d}-of-{NUM_FOLDS:03d}-*"
-    outputs = [f"tfrecords/{side}{fold}"]
+    outputs = [f"tfrecords/{side}-fold-*"]
     run_step(bench, Step(name, arguments, outputs, results, bench.generation.is_open))
     return source
 
@@ -106,7 +105,8 @@ def prune(bench: Bench, config: PruneConfig, model: Path) -> tuple[Path, float |
         key=bench.key,
     )
     done = _run(bench, "prune", arguments, [output])
-    return output, _find_number(RATIO, done)
+    ratio: object = done.progress.kpi.get("pruning_ratio")
+    return output, ratio if isinstance(ratio, float) else _find_number(RATIO, done)
 
 
 def export(bench: Bench, model: Path, spec: str, *, quantized: bool) -> tuple[Path, Path | None]:

@@ -22,7 +22,8 @@ def sections(**tao: object) -> dict:
     """The sections of backend=tao, two epochs long; tao: changes of backend.tao."""
     found = {name.partition("/")[0]: preset(name) for name in PRESETS}
     found["model"]["input_wh"] = list(INPUT_WH)
-    found["train"]["epochs"] = found["retrain"]["qat_fit"]["epochs"] = 2
+    for fit in (found["train"], found["retrain"]["qat_fit"]):
+        fit.update(epochs=2, batch_size=2)
     settings = {**preset("backend/tao")["backend"]["tao"], "via": "docker", **tao}
     return {
         **found,

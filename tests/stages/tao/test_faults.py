@@ -36,6 +36,7 @@ def fail_once(root: Path, capfd: pytest.CaptureFixture[str], resolved: dict) -> 
         ("invalid_spec", ("Training was interrupted", "run again, it resumes")),
         ("crash", ("Input 0 is incompatible", "logs/train.log")),
         ("killed", ("in the middle, in epoch 2", "run again, it resumes")),
+        ("interrupted", ("Training was interrupted", "run again, it resumes")),
     ],
 )
 def test_a_fault_of_training_is_one_line_and_a_rerun_goes_on(

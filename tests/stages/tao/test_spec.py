@@ -22,8 +22,8 @@ from stages.tao.spec import (
 from tests.stages.tao.definitions import parse
 from tests.stages.tao.project import preset
 
-TRAIN = Source("/workspace/hands/tfrecords/train", "/workspace/hands/sources/train")
-VAL = Source("/workspace/hands/tfrecords/val", "/workspace/hands/sources/val")
+TRAIN = Source("/workspace/hands/tfrecords/train", "/workspace/hands/sources/train", 1000)
+VAL = Source("/workspace/hands/tfrecords/val", "/workspace/hands/sources/val", 100)
 DEMO_WH = (1280, 720)
 POSTPROCESS = Postprocess(**preset("postprocess/tao"))
 # The demo's resnet34 specs (train and retrain with QAT), without paths: NVIDIA's notebook
@@ -175,7 +175,7 @@ def test_every_generation_reads_the_demos_values(generation: str) -> None:
 
 def test_the_sides_of_the_split_are_tao_s_two_sources() -> None:
     dataset = experiment()["datasetConfig"]
-    fold = "-fold-001-of-002-*"
+    fold = "-fold-*"
     assert dataset == {
         "dataSources": [
             {"tfrecordsPath": TRAIN.tfrecords + fold, "imageDirectoryPath": TRAIN.folder}
@@ -243,6 +243,24 @@ def test_auto_resize_is_tao_s_own_word() -> None:
     assert read["enableAutoResize"] is True
 
 
+def test_few_frames_have_no_empty_shard_and_few_steps_are_logged_less_often() -> None:
+    few = Source(TRAIN.tfrecords, TRAIN.folder, 7)
+    read = parse(render_tfrecords(few, TaoConfig()), "DatasetExportConfig")
+    assert read.kitti_config.num_shards == 7  # type: ignore[attr-defined]
+    text = render_experiment(
+        Network(18, DEMO_WH, False),
+        demo_fit(),
+        POSTPROCESS,
+        TaoConfig(),
+        find_generation("tao5"),
+        train=few,
+        validation=few,
+    )
+    spec = parse(text, "Experiment")
+    assert spec.training_config.visualizer.scalar_logging_frequency == 2  # type: ignore[attr-defined]
+    assert "visualizer" not in experiment()["trainingConfig"]
+
+
 def test_tfrecords_put_every_frame_into_one_fold() -> None:
     read = parse(render_tfrecords(TRAIN, TaoConfig()), "DatasetExportConfig")
     assert json_format.MessageToDict(read) == {
@@ -281,4 +299,4 @@ def test_inference_clusters_as_evaluation_does(generation: str) -> None:
 
 def test_text_that_would_break_a_spec_is_refused() -> None:
     with pytest.raises(ValueError, match="printable"):
-        render_tfrecords(Source("a", "b\nc"), TaoConfig())
+        render_tfrecords(Source("a", "b\nc", 1), TaoConfig())

@@ -8,6 +8,7 @@ import pytest
 
 from deploy.core.model_json import read_model_json
 from deploy.engine import open_engine
+from stages._tao_evaluate import whole_batch
 from stages.detectnet.calibration_cache import parse_cache
 from tests.stages.tao.conftest import Machine
 from tests.stages.tao.definitions import parse
@@ -161,3 +162,18 @@ def test_the_open_backends_settings_stop_the_stage_before_docker(
     assert run("train", root, resolved) == 1
     assert "error: backend=tao cannot do: train." in capfd.readouterr().err
     assert machine.tasks() == []
+
+
+def test_validation_frames_that_make_no_whole_batch_stop_the_stage(
+    root: Path, machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    resolved = sections()
+    resolved["train"]["batch_size"] = 4
+    assert run("train", root, resolved) == 1
+    assert "2 validation frames are no whole batch of 4" in capfd.readouterr().err
+    assert machine.tasks() == []
+
+
+@pytest.mark.parametrize(("num_frames", "size"), [(1, 1), (16, 16), (34, 2), (37, 1), (60, 15)])
+def test_no_frame_is_left_out_of_tao_s_own_figure(num_frames: int, size: int) -> None:
+    assert whole_batch(num_frames) == size

@@ -53,6 +53,15 @@ def test_what_an_earlier_run_noted_is_kept_as_epochs_alone() -> None:
     assert list(progress.rows) == [1]
 
 
+def test_an_interrupted_training_that_reports_success_is_none() -> None:
+    interrupted = {"status": "RUNNING", "message": "Training was interrupted"}
+    progress = progress_of({**EPOCH, **GRAPH}, interrupted, {"status": "SUCCESS"})
+    assert not progress.is_success
+    progress.begin_again()
+    progress.take([{"status": "SUCCESS"}])
+    assert progress.is_success
+
+
 def test_a_file_is_read_as_it_grows_and_half_a_line_waits(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     status = StatusFile(path)

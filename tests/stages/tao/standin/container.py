@@ -104,7 +104,7 @@ def read_arguments(task: str, argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--gpu_index", nargs="+")
     parser.add_argument("--use_amp", action="store_true")
     parser.add_argument("--verbose", action="store_true")
-    return parser.parse_args(argv)
+    return parser.parse_args(argv, argparse.Namespace(command=task))
 
 
 def is_open(args: argparse.Namespace) -> bool:
@@ -141,12 +141,13 @@ def dataset_convert(args, fault) -> Status:
     for image in images:
         lines = (root / spec.label_dir_name / f"{image.stem}.txt").read_text().splitlines()
         assert all(len(line.split()) == 15 for line in lines), "should have only 15 fields"
-    for fold, members in enumerate(folds):
+    # A fold without frames is left out and does not count: what is left begins at 0.
+    for fold, members in enumerate(filter(None, folds)):
+        size = len(members) // spec.num_shards
         for shard in range(spec.num_shards):
             name = f"{args.o}-fold-{fold:03d}-of-002-shard-{shard:05d}-of-{spec.num_shards:05d}"
-            Path(name).write_text(
-                "".join(f"{p.name}\n" for p in members[shard :: spec.num_shards])
-            )
+            end = (shard + 1) * size if shard + 1 < spec.num_shards else len(members)
+            Path(name).write_text("".join(f"{p.name}\n" for p in members[shard * size : end]))
     status.write("RUNNING", "Num images", kpi={"num_images": len(images)})
     return status
 
@@ -158,13 +159,26 @@ def check_experiment(args) -> object:
     if missing or size.output_image_width % 16 or size.output_image_height % 16:
         raise SystemExit(f"spec is invalid: {missing}")
     dataset = spec.dataset_config
+    sizes = []
     for source in (*dataset.data_sources, dataset.validation_data_source):
         place = here(source.tfrecords_path)
-        names = [line for p in place.parent.glob(place.name) for line in p.read_text().split()]
-        assert names, f"No files match pattern {place}"
+        shards = [path.read_text().split() for path in place.parent.glob(place.name)]
+        assert shards, f"No files match pattern {place}"
+        assert all(shards), "an empty shard has no features to read"
         folder = here(source.image_directory_path)
-        assert all((folder / "images" / name).is_file() for name in names)
+        assert all((folder / "images" / name).is_file() for shard in shards for name in shard)
+        sizes.append(sum(map(len, shards)))
+    check_steps(spec.training_config, sizes, args)
     return spec
+
+
+def check_steps(training, sizes: list[int], args) -> None:
+    steps = -(-sizes[0] // training.batch_size_per_gpu)
+    steps = -(-steps // int(args.gpus))
+    points = training.visualizer.scalar_logging_frequency or 10
+    if args.command == "train" and is_open(args) and points > steps:
+        raise Fault(f"ValueError: Number of logging points {points} must be <= than {steps}.")
+    assert sizes[-1] // training.batch_size_per_gpu > 0, "no validation batch"
 
 
 def train(args, fault) -> Status:
@@ -193,6 +207,9 @@ def train(args, fault) -> Status:
         print(f"Epoch {epoch}/{training.num_epochs}: loss: {loss:.5f} learning rate: 5e-06")
         if fault == "killed" and epoch == training.num_epochs - 1:
             os.kill(os.getpid(), 9)
+        if fault == "interrupted":
+            status.write("RUNNING", "Training was interrupted")
+            break
         number = epoch + 1
         if number % training.checkpoint_interval == 0 or number == training.num_epochs:
             (results / f"model.epoch-{number}.ckzip").write_text("checkpoint")
@@ -249,6 +266,7 @@ def prune(args, fault) -> Status:
     assert float(args.pth) > 0
     Path(args.o).write_text(Path(args.m).read_text())
     print("Pruning ratio (pruned model / original model): 0.63")
+    status.write("RUNNING", "Pruning ratio", kpi={"pruning_ratio": 0.63, "size": 0.1})
     return status
 
 
