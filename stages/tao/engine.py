@@ -60,6 +60,18 @@ def has_image(image: str) -> bool:
     return any(image in (entry.get("RepoTags") or []) for entry in get("/images/json"))
 
 
+def container_user() -> str:
+    """Return who writes in a container so that its files are ours: "user:group".
+
+    In a rootless docker that is root, which stands for the user whose docker it is.
+    """
+    options: list[str] = []
+    with contextlib.suppress(EngineError):
+        options = get("/info").get("SecurityOptions") or []
+    is_rootless = any("rootless" in option for option in options)
+    return "0:0" if is_rootless else f"{os.getuid()}:{os.getgid()}"
+
+
 def remove_leftovers(work: Path) -> None:
     """Remove containers that a killed run left at work in this folder.
 

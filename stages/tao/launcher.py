@@ -20,6 +20,7 @@ from typing import IO
 
 from stages.tao.commands import check_safe
 from stages.tao.config import TaoConfig
+from stages.tao.engine import container_user
 from stages.tao.environment import ensure_launcher
 from stages.tao.errors import TaoError
 from stages.tao.generations import REGISTRY, Generation
@@ -111,7 +112,7 @@ def docker_command(
 ) -> list[str]:
     """Return the `docker run` of a sub-task: its own GPUs, user, limits and environment."""
     command = ["docker", "run", "--rm", "--init", "--gpus", "all"]
-    command += ["--user", f"{os.getuid()}:{os.getgid()}", "--shm-size", SHARED_MEMORY]
+    command += ["--user", container_user(), "--shm-size", SHARED_MEMORY]
     for name, limit in ULIMITS.items():
         command += ["--ulimit", f"{name}={limit}"]
     for name, value in VARIABLES.items():
@@ -123,7 +124,7 @@ def docker_command(
 def write_mounts(path: Path, generation: Generation, *, work: Path) -> None:
     """Write the file that LAUNCHER_MOUNTS names; the launcher refuses any other key in it."""
     options: dict[str, object] = {
-        "user": f"{os.getuid()}:{os.getgid()}",
+        "user": container_user(),
         "shm_size": SHARED_MEMORY.upper(),
         "ulimits": ULIMITS,
     }

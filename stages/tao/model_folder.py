@@ -156,7 +156,8 @@ def render_cache(ranges: Path, *, version: int) -> str:
     """
     try:
         scales: Mapping[str, float] = json.loads(ranges.read_text())["tensor_scales"]
-        named = {_plain(name): float(value) for name, value in scales.items()}
+        # A tensor that is 0 throughout needs no range, and TensorRT takes none of 0.
+        named = {_plain(name): float(value) for name, value in scales.items() if value}
         if not named:
             raise ValueError("no range")
         return format_cache(named, version=version)

@@ -15,6 +15,7 @@ from stages.tao.environment import REDIRECT_CODE
 from stages.tao.errors import TaoError
 from stages.tao.generations import find_generation
 from tests.stages.tao.conftest import Machine
+from tests.stages.tao.standin import state
 
 DOCKER = TaoConfig(via="docker")
 
@@ -40,6 +41,18 @@ def test_docker_run_mounts_one_folder_and_names_the_image() -> None:
     assert "-t" not in command
     own = TaoConfig(via="docker", image="registry.example.org/tao:mine")
     assert launcher.image_name(own, row) == "registry.example.org/tao:mine"
+
+
+def test_in_a_rootless_docker_root_is_the_user(machine: Machine, tmp_path: Path) -> None:
+    row = find_generation("tao5")
+
+    def user() -> str:
+        command = launcher.docker_command(["train"], DOCKER, row, work=tmp_path)
+        return command[command.index("--user") + 1]
+
+    assert user() == f"{os.getuid()}:{os.getgid()}"
+    state.write(machine.folder, "info.json", {"SecurityOptions": ["name=rootless"]})
+    assert user() == "0:0"
 
 
 def test_another_registry_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
