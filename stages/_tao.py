@@ -17,7 +17,6 @@ from stages.detectnet.compression_config import ExportConfig, PruneConfig, Retra
 from stages.detectnet.config import FitConfig, ModelConfig
 from stages.detectnet.history import log_row, write_history
 from stages.tao import tasks
-from stages.tao.check import require_tao
 from stages.tao.commands import read_key
 from stages.tao.config import TaoConfig
 from stages.tao.errors import TaoError
@@ -34,6 +33,7 @@ from stages.tao.model_folder import (
     write_model,
 )
 from stages.tao.ngc import NAMES, PEOPLENET, bring_model, check_file, find_model
+from stages.tao.preflight import require_tao
 from stages.tao.spec import Network, render_experiment
 from stages.tao.status import EpochRow, history_row
 from stages.tao.steps import Bench

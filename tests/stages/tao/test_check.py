@@ -1,6 +1,7 @@
 """Preflight: each thing that can be missing, and its remedy."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -8,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.tao import check
-from stages.tao.check import Place, find_faults, require_tao
+from stages.tao import check, preflight
 from stages.tao.config import CHECKS, TaoConfig
 from stages.tao.errors import TaoError
 from stages.tao.generations import find_generation
+from stages.tao.preflight import Place, find_faults, require_tao
 from tests.stages.tao.conftest import Machine
 from tests.stages.tao.project import run, sections, write_project
 from tests.stages.tao.standin import state
@@ -48,9 +49,9 @@ def test_with_the_daemon_down(machine: Machine, monkeypatch: pytest.MonkeyPatch)
 
 def test_with_a_socket_that_is_not_ours(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str) -> None:
-        raise check.EngineError("Permission denied")
+        raise preflight.EngineError("Permission denied")
 
-    monkeypatch.setattr(check, "get", refuse)
+    monkeypatch.setattr(preflight, "get", refuse)
     assert "usermod -aG docker" in faults()["daemon"]
 
 
@@ -105,17 +106,17 @@ def test_a_check_that_is_wrong_about_a_machine_can_be_left_out(machine: Machine)
 
 
 def test_with_a_full_disk(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = check.shutil.disk_usage("/")
+    usage = preflight.shutil.disk_usage("/")
     tight = usage._replace(free=10**9)
-    monkeypatch.setattr(check.shutil, "disk_usage", lambda path: tight)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: tight)
     assert "make room" in faults()["disk"]
 
 
 def test_an_image_that_has_to_be_pulled_wants_more_room(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    some = check.shutil.disk_usage("/")._replace(free=10 * 10**9)
-    monkeypatch.setattr(check.shutil, "disk_usage", lambda path: some)
+    some = preflight.shutil.disk_usage("/")._replace(free=10 * 10**9)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: some)
     assert "disk" not in faults()
     (machine.folder / "images.json").unlink()
     assert "disk" in faults()
@@ -162,7 +163,7 @@ def test_the_program_says_all_of_it_within_5_seconds(machine: Machine, tmp_path:
     done = subprocess.run(
         [sys.executable, "-m", "stages.tao.check"],
         cwd=tmp_path,
-        env={**check.os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         text=True,
         timeout=30,
