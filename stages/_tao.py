@@ -20,6 +20,7 @@ from stages.tao import tasks
 from stages.tao.commands import read_key
 from stages.tao.config import TaoConfig
 from stages.tao.errors import TaoError
+from stages.tao.experiment import Network, render_experiment
 from stages.tao.generations import find_generation
 from stages.tao.model_folder import (
     ONNX,
@@ -34,7 +35,6 @@ from stages.tao.model_folder import (
 )
 from stages.tao.ngc import NAMES, PEOPLENET, bring_model, check_file, find_model
 from stages.tao.preflight import require_tao
-from stages.tao.spec import Network, render_experiment
 from stages.tao.status import EpochRow, history_row
 from stages.tao.steps import Bench
 from stages.tao.support import check_prune, check_retrain, check_train

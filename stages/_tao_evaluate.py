@@ -24,8 +24,9 @@ from stages._tao import KITTI, open_bench
 from stages.detectnet.config import FitConfig
 from stages.tao import tasks
 from stages.tao.config import TaoConfig
+from stages.tao.experiment import Network, render_experiment
 from stages.tao.model_folder import ModelFacts, model_file, read_facts
-from stages.tao.spec import CLASS, Network, Source, render_experiment, render_inference
+from stages.tao.spec import CLASS, Source, render_inference
 from stages.tao.steps import Bench
 
 SIDE = "measured"

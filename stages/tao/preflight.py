@@ -178,7 +178,9 @@ def check_login(place: Place) -> Finding:
     path = DOCKER_CONFIG.expanduser()
     try:
         known = json.loads(path.read_text())
-        entries = {*known.get("auths", {}), *known.get("credHelpers", {})}
+        # The launcher knows nothing of helpers that keep a login elsewhere.
+        helpers = known.get("credHelpers", {}) if place.config.via == "docker" else {}
+        entries = {*known.get("auths", {}), *helpers}
         seen = f"{path} has no entry for {registry}"
     except (OSError, ValueError, AttributeError) as error:
         entries, seen = set(), f"{path} cannot be read ({type(error).__name__})"

@@ -128,6 +128,10 @@ def test_without_a_login(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> N
     assert "login" not in faults()  # the image is here, and docker run asks nobody
     (machine.folder / "images.json").unlink()
     assert "docker login nvcr.io" in faults()["login"]
+    helpers = {"credHelpers": {"nvcr.io": "secretservice"}}
+    (machine.home / ".docker/config.json").write_text(json.dumps(helpers))
+    assert "login" not in faults()
+    assert "login" in faults(via="launcher")
     machine.log_in("registry.example.org")
     assert "login" in faults(via="launcher")
     monkeypatch.setenv("OVERRIDE_REGISTRY", "registry.example.org")

@@ -11,14 +11,9 @@ from stages._config import section_of
 from stages.detectnet.compression_config import RetrainConfig
 from stages.detectnet.config import FitConfig, TrainConfig
 from stages.tao.config import GENERATIONS, TaoConfig
+from stages.tao.experiment import Network, render_experiment
 from stages.tao.generations import find_generation
-from stages.tao.spec import (
-    Network,
-    Source,
-    render_experiment,
-    render_inference,
-    render_tfrecords,
-)
+from stages.tao.spec import Source, render_inference, render_tfrecords
 from tests.stages.tao.definitions import parse
 from tests.stages.tao.project import preset
 
