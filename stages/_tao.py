@@ -212,6 +212,7 @@ def _fit(
             spec=spec,
             postprocess=postprocess,
         )
+    stage.tracker.log_figure(stage.out(f"models/{stage.name}") / SPEC)
     with stage.writing(f"results/{stage.name}") as folder:
         write_history(folder / "history.csv", trained.history)
     metrics = _final_metrics(trained.history)

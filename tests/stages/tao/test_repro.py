@@ -85,3 +85,5 @@ def check_curves(project: Path) -> None:
     (ap,) = client.get_metric_history(train.info.run_id, "val/tao_map")
     assert (ap.step, ap.value) == (3, 0.43)
     assert train.data.params["backend.tao.generation"] == "tao5"
+    files = {item.path for item in client.list_artifacts(train.info.run_id)}
+    assert "experiment.txt" in files
