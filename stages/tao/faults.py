@@ -36,7 +36,7 @@ FAULTS = (
     ),
     _fault(
         r"did you run docker login|unauthorized|pull access denied|authentication required|"
-        r"no basic auth credentials|denied: ",
+        r"no basic auth credentials|access to the resource is denied|403 forbidden",
         "the registry refuses to hand out the image",
         "docker login nvcr.io with the user $oauthtoken and an API key of ngc.nvidia.com",
     ),
@@ -64,7 +64,7 @@ FAULTS = (
         "set backend.tao.via to docker",
     ),
     _fault(
-        r"resourceexhausted|ran out of gpu memory|out of memory|oom when allocating",
+        r"resourceexhausted|ran out of gpu memory|cuda_error_out_of_memory|oom when allocating",
         "the GPU's memory is too small",
         "lower train.batch_size (retrain.qat_fit.batch_size), or choose a smaller model",
     ),
@@ -74,16 +74,20 @@ FAULTS = (
         "check that backend.tao.generation is the one of the image",
     ),
     _fault(
-        r"already exists",
+        # TAO also notes, harmlessly, that its log file already exists.
+        r"output file .* already exists|fileexistserror",
         "a file is in the way",
         "remove it and run again",
     ),
     _fault(
-        r"permission denied|got permission denied",
+        r"permission denied",
         "a file or the docker socket may not be used",
-        "add yourself to the group docker, and look at the owner of .work",
+        "add yourself to the group docker (sudo usermod -aG docker $USER), or look whose .work is",
     ),
 )
+
+# What stands behind the telling line, whatever happened.
+HOLLOW = re.compile(r"^Execution status|elemetry|\[INFO\]|^\[WARNING\]", re.MULTILINE)
 
 
 def explain(lines: Sequence[str], *, message: str = "") -> str:
@@ -96,8 +100,8 @@ def explain(lines: Sequence[str], *, message: str = "") -> str:
         found = next((text for text in texts if fault.pattern.search(text)), None)
         if found is not None:
             return f"{fault.meaning} ({_short(found)}); {fault.remedy}"
-    told = message or next((text for text in reversed(lines) if text.strip()), "no message")
-    return f"TAO says: {_short(told)}"
+    telling = (text for text in reversed(lines) if text.strip() and not HOLLOW.search(text))
+    return f"TAO says: {_short(message or next(telling, 'no message'))}"
 
 
 def _short(text: str) -> str:
