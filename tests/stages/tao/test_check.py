@@ -21,6 +21,12 @@ from tests.stages.tao.standin import state
 NAMES = list(CHECKS)
 
 
+@pytest.fixture(autouse=True)
+def only_stand_ins(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide this machine's own docker and tools of NVIDIA, where it has them."""
+    monkeypatch.setenv("PATH", str(machine.binaries))
+
+
 def faults(**tao: object) -> dict[str, str]:
     """Remedy by name of what is missing."""
     config = TaoConfig(**{"via": "docker", **tao})  # type: ignore[arg-type]
@@ -160,7 +166,7 @@ def test_every_stage_checks_first_and_starts_nothing(
 
 
 def test_the_program_says_all_of_it_within_5_seconds(machine: Machine, tmp_path: Path) -> None:
-    machine.script("nvidia-smi", "sleep 60")
+    machine.script("nvidia-smi", "exec /bin/sleep 60")
     backend = {"backend": {"tao": {"generation": "tao6", "via": "docker"}}}
     (tmp_path / "resolved.yaml").write_text(json.dumps(backend))
     started = time.monotonic()
