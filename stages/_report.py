@@ -69,7 +69,15 @@ def data_table(results: Mapping[str, Metrics]) -> str:
 
 
 def detector_table(results: Mapping[str, Metrics]) -> str:
-    """Return accuracy and size after each of the four steps of the detector."""
+    """Return accuracy and size after each of the four steps of the detector.
+
+    The last column, TAO's own figure, is there only where TAO measured (backend=tao).
+    """
+    measured_by_tao = any("tao_map" in results.get(f"evaluate/{step}", {}) for step in STEPS)
+
+    def own(measured: Metrics) -> list[Any]:
+        return [measured.get("tao_map")] if measured_by_tao else []
+
     rows = []
     prune = results.get("prune", {})
     for step in STEPS:
@@ -79,7 +87,9 @@ def detector_table(results: Mapping[str, Metrics]) -> str:
             measured.get(key)
             for key in ("ap50", "ap75", "ap", "ap_tao", "precision", "recall", "recall_sure")
         ]
-        rows.append((step, STEP_NAMES[step], params, *figures))
+        is_float = step == "export" and measured.get("precision") == "fp32"
+        what = "exported, FP32 (INT8 with its cache)" if is_float else STEP_NAMES[step]
+        rows.append((step, what, params, *figures, *own(measured)))
     header = (
         "step",
         "what",
@@ -91,6 +101,7 @@ def detector_table(results: Mapping[str, Metrics]) -> str:
         "precision",
         "recall",
         f"recall at precision {SURE_PRECISION:g}, IoU {SURE_IOU:g}",
+        *(["mAP by TAO itself"] if measured_by_tao else []),
     )
     return table(header, rows)
 

@@ -5,26 +5,33 @@ that belong to no room and lists them all. Unknown keys and wrong types are refu
 classes.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from stages._device_config import DeviceConfig
 from stages.datasets.config import DatasetConfig, SplitConfig
 from stages.detectnet.compression_config import ExportConfig, PruneConfig, RetrainConfig
 from stages.detectnet.config import ModelConfig, TrainConfig
 from stages.gesturenet.config import GestureConfig
+from stages.tao.config import TaoConfig
 
-BACKENDS = ("torch",)
+BACKENDS = ("torch", "tao")
 TRACKING_MODES = ("local", "server", "off")
 
 
 @dataclass(frozen=True)
 class BackendConfig:
-    """Which training backend runs the detector's stages."""
+    """Which training backend runs the detector's stages; tao counts for NVIDIA's alone."""
 
     name: str = "torch"
+    tao: TaoConfig = field(default_factory=TaoConfig)
 
     def __post_init__(self) -> None:
         check_choice("backend.name", self.name, BACKENDS)
+
+    @property
+    def is_tao(self) -> bool:
+        """Whether NVIDIA's containers do the work."""
+        return self.name == "tao"
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ class Stage:
         run resumes only what it would itself have written.
         """
         if self._work is None:
-            self._work = self._base / WORK / self.name / self._fingerprint()[:16]
+            place = self._base / WORK / self.label.replace("@", "-")
+            self._work = place / self._fingerprint()[:16]
             self._work.mkdir(parents=True, exist_ok=True)
         return self._work
 
@@ -122,9 +123,12 @@ class Stage:
             remove(self._work.parent)
 
     def _fingerprint(self) -> str:
-        declared = read_yaml(Path("dvc.yaml"))["stages"][self.name]
+        entry = read_yaml(Path("dvc.yaml"))["stages"][self.name]
+        declared = entry.get("do", entry)
+        step = str(getattr(self.args, "step", ""))
         sections = [name for entry in declared.get("params", []) for name in _sections(entry)]
-        deps = [Path(dep) for dep in declared.get("deps", []) if Path(dep) not in CODE]
+        named = [str(dep).replace("${item}", step) for dep in declared.get("deps", [])]
+        deps = [Path(dep) for dep in named if Path(dep) not in CODE]
         values = "".join(f"{name}={self._resolved[name]!r}\n" for name in sorted(sections))
         code = hash_paths(file for folder in CODE for file in folder.rglob("*.py"))
         return hash_text(values, code, hash_paths(deps))

@@ -2,7 +2,8 @@
 
 Run: dvc repro evaluate@export, or python -m stages.evaluate --step export --out DIR (seconds).
 train, prune and retrain are measured in PyTorch, export through deploy's engine: detector_qdq.onnx
-gives the main figures and detector.onnx those that begin with fp32_.
+gives the main figures and detector.onnx those that begin with fp32_. Models of TAO are measured
+through deploy's engine too, with TAO's own figure on the same frames as tao_map.
 results/evaluate/<step>.json has the figures, beside it the precision-recall curve (JSON, PNG),
 sample pictures and the speed, which is in a file of its own because it differs from run to run.
 """
@@ -33,8 +34,9 @@ from deploy.frames import Frame, find_frames
 from deploy.samples import choose_samples, draw_sheet, encode_jpeg
 from stages._evaluate_plot import draw_curves
 from stages._files import write_json
-from stages._schema import EvaluateConfig, PostprocessConfig
+from stages._schema import BackendConfig, EvaluateConfig, PostprocessConfig
 from stages._stage import Stage, Summary, main
+from stages._tao_evaluate import TaoModel, can_run, refuse_encrypted
 
 STEPS = ("train", "prune", "retrain", "export")
 KITTI = Path("data/kitti")
@@ -64,13 +66,25 @@ def run(stage: Stage) -> Summary:
     kitti = stage.dep(KITTI)
     frames = split_frames(kitti, stage.dep(SPLITS / f"{config.split}.txt"), limit=config.limit)
     videos = read_videos(kitti)
-    with open_step(folder, step) as engine:
-        evaluation = measure(engine, info, frames, videos, name=step)
-        speed = measure_speed(engine.infer, info, frames, num_images=config.speed_images)
-        speed_values = {**speed._asdict(), "engine": engine.info()}
-        write_json(stage.out(RESULTS / f"{step}_speed.json"), speed_values)
-    document, curves = metrics_document(evaluation), {step: evaluation.metrics.curve}
-    if step == "export":
+    backend = stage.section(BackendConfig)
+    own: dict[str, float | str] = {}
+    model = open_tao(stage, backend, info, frames)
+    if model is not None:
+        own["tao_map"] = model.measure(postprocess)
+    if model is not None and not can_run(info):
+        evaluation = model.detect(postprocess, videos)
+        write_json(stage.out(RESULTS / f"{step}_speed.json"), {"engine": {"runtime": "tao"}})
+    else:
+        with open_step(folder, info) as engine:
+            evaluation = measure(engine, info, frames, videos, name=step)
+            speed = measure_speed(engine.infer, info, frames, num_images=config.speed_images)
+            speed_values = {**speed._asdict(), "engine": engine.info()}
+            if backend.is_tao:
+                own["precision"] = engine.info()["precision"]
+            write_json(stage.out(RESULTS / f"{step}_speed.json"), speed_values)
+    document = {**metrics_document(evaluation), **own}
+    curves = {step: evaluation.metrics.curve}
+    if step == "export" and "qdq" in info.files:
         with open_engine(folder, precision="fp32") as engine:
             fp32 = measure(engine, info, frames, videos, name="export, FP32")
         figures = metrics_document(fp32)
@@ -106,11 +120,22 @@ def measure(
         )
 
 
+def open_tao(
+    stage: Stage, backend: BackendConfig, info: ModelInfo, frames: Sequence[Frame]
+) -> TaoModel | None:
+    """Return the model for TAO's own measurement, or None where the folder has no such file."""
+    if not can_run(info):
+        refuse_encrypted(info)
+    if not backend.is_tao or "tao" not in info.files:
+        return None
+    return TaoModel(stage, backend.tao, Path("models") / stage.args.step, frames)
+
+
 @contextlib.contextmanager
-def open_step(folder: Path, step: str) -> Iterator[Any]:
-    """Open models/<step>: in deploy's engine with INT8 for export, in PyTorch for the others."""
-    if step == "export":
-        with open_engine(folder, precision="int8") as engine:
+def open_step(folder: Path, info: ModelInfo) -> Iterator[Any]:
+    """Open a model folder: its ONNX in deploy's engine, with INT8 if it has that, else PyTorch."""
+    if "torch" not in info.files:
+        with open_engine(folder, precision="int8" if "qdq" in info.files else "fp32") as engine:
             yield engine
         return
     # PyTorch takes two seconds to import and export does not need it.

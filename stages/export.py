@@ -11,7 +11,8 @@ from pathlib import Path
 
 from deploy.core.cluster import Postprocess
 from deploy.core.model_json import write_model_json
-from stages._schema import PostprocessConfig
+from stages import _tao
+from stages._schema import BackendConfig, PostprocessConfig
 from stages._stage import Stage, Summary, main
 from stages.detectnet.checkpoint import detector_info, load_checkpoint
 from stages.detectnet.compression_config import ExportConfig
@@ -24,10 +25,13 @@ EXPORTED = Path("models/export")
 def run(stage: Stage) -> Summary:
     """Export, check, and describe the files."""
     stage.need("onnx", "onnxruntime")
-    checkpoint = load_checkpoint(stage.dep(RETRAINED))
+    config, backend = stage.section(ExportConfig), stage.section(BackendConfig)
     postprocess = Postprocess(**dataclasses.asdict(stage.section(PostprocessConfig)))
+    if backend.is_tao:
+        return _tao.export(stage, backend.tao, config, stage.dep(RETRAINED), postprocess)
+    checkpoint = load_checkpoint(stage.dep(RETRAINED))
     with stage.writing(EXPORTED) as folder:
-        exported = export_detector(folder, checkpoint, stage.section(ExportConfig))
+        exported = export_detector(folder, checkpoint, config)
         info = detector_info(folder, checkpoint.model.architecture, dict(FILES), postprocess)
         write_model_json(folder, info)
         sizes = {role: (folder / name).stat().st_size / 1000 for role, name in FILES.items()}

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from deploy.core.model_json import read_model_json
+from stages import _tao
+from stages._schema import BackendConfig
 from stages._stage import Stage, Summary, main
 from stages.detectnet.checkpoint import load_float_model, save_model
 from stages.detectnet.compression_config import PruneConfig
@@ -37,10 +39,12 @@ RESULTS = Path("results/prune")
 
 def run(stage: Stage) -> Summary:
     """Prune, and write the network, the tables of layers and of sensitivity, and the totals."""
-    folder = stage.dep(TRAINED)
+    folder, backend = stage.dep(TRAINED), stage.section(BackendConfig)
+    config = stage.section(PruneConfig)
+    if backend.is_tao:
+        return _tao.prune(stage, backend.tao, config, folder)
     postprocess = read_model_json(folder).postprocess
     assert postprocess is not None  # model.json's schema wants one for detectors
-    config = stage.section(PruneConfig)
     model = load_float_model(folder)
     pruned = prune_model(model, config)
     num_images, input_wh = config.sensitivity.images, model.architecture.input_wh

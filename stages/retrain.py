@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from deploy.core.cluster import Postprocess
-from stages._schema import PostprocessConfig
+from stages import _tao
+from stages._schema import BackendConfig, PostprocessConfig
 from stages._stage import Stage, Summary, main
 from stages.detectnet.checkpoint import load_float_model, save_model
 from stages.detectnet.compression_config import RetrainConfig
@@ -31,10 +32,12 @@ RESULTS = Path("results/retrain")
 
 def run(stage: Stage) -> Summary:
     """Train on, quantize, train the rounded network, and write it with its history."""
-    model = load_float_model(stage.dep(PRUNED))
+    config, backend = stage.section(RetrainConfig), stage.section(BackendConfig)
     postprocess = Postprocess(**dataclasses.asdict(stage.section(PostprocessConfig)))
+    if backend.is_tao:
+        return _tao.retrain(stage, backend.tao, config, stage.dep(PRUNED), postprocess)
+    model = load_float_model(stage.dep(PRUNED))
     input_wh = model.architecture.input_wh
-    config = stage.section(RetrainConfig)
     teacher = load_float_model(stage.dep(TRAINED)) if config.distill_weight > 0.0 else None
     samples = {side: _load(stage, side, input_wh) for side in ("train", "val")}
     retrained = retrain_model(

@@ -13,16 +13,19 @@ from pathlib import Path
 import torch
 
 from deploy.core.cluster import Postprocess
+from stages import _tao
 from stages._files import hash_paths
-from stages._schema import PostprocessConfig
+from stages._schema import BackendConfig, PostprocessConfig
 from stages._stage import Stage, Summary, main
 from stages.detectnet.checkpoint import save_model
 from stages.detectnet.config import ModelConfig, TrainConfig
 from stages.detectnet.data import Samples, load_samples, require_boxes
 from stages.detectnet.history import write_history
+from stages.detectnet.keras_weights import SUFFIXES
 from stages.detectnet.model import DetectNet, build_architecture, count_parameters
 from stages.detectnet.pretrained import take_weights
 from stages.detectnet.training import FitResult, fit
+from stages.tao.ngc import NAMES, bring_model, check_file, find_model
 
 KITTI = Path("data/kitti")
 SPLIT = Path("data/split")
@@ -32,8 +35,10 @@ RESULTS = Path("results/train")
 
 def run(stage: Stage) -> Summary:
     """Build the network, train it, and write it with its history and validation metrics."""
-    config = stage.section(TrainConfig)
+    config, backend = stage.section(TrainConfig), stage.section(BackendConfig)
     postprocess = Postprocess(**dataclasses.asdict(stage.section(PostprocessConfig)))
+    if backend.is_tao:
+        return _tao.train(stage, backend.tao, stage.section(ModelConfig), config, postprocess)
     model = build_model(stage.section(ModelConfig), seed=config.seed)
     samples = {side: _load(stage, side) for side in ("train", "val")}
     result = fit(
@@ -56,7 +61,8 @@ def run(stage: Stage) -> Summary:
 def build_model(config: ModelConfig, *, seed: int) -> DetectNet:
     """Make a network of random weights, or of those of config.pretrained where they fit.
 
-    Equal seeds give equal weights. Raises DetectNetError as take_weights does.
+    Equal seeds give equal weights. Raises DetectNetError as take_weights does, and as
+    find_pretrained does.
     """
     torch.manual_seed(seed)
     architecture = build_architecture(
@@ -66,9 +72,25 @@ def build_model(config: ModelConfig, *, seed: int) -> DetectNet:
         all_projections=config.all_projections,
     )
     model = DetectNet(architecture)
-    if config.pretrained is not None:
-        take_weights(model, Path(config.pretrained).expanduser())
+    pretrained = find_pretrained(config)
+    if pretrained is not None:
+        take_weights(model, pretrained)
     return model
+
+
+def find_pretrained(config: ModelConfig) -> Path | None:
+    """Return the place of config.pretrained, fetched where it is a name of NVIDIA's catalogue.
+
+    Raises TaoError for another depth or checksum, DatasetError when it cannot be downloaded.
+    """
+    if config.pretrained is None:
+        return None
+    if config.pretrained in NAMES:
+        wanted = find_model(config.pretrained, num_layers=config.num_layers)
+        return bring_model(wanted, sha256=config.pretrained_sha256)
+    path = Path(config.pretrained).expanduser()
+    is_keras = path.suffix in SUFFIXES and path.is_file()
+    return check_file(path, config.pretrained_sha256) if is_keras else path
 
 
 def _checkpoint_dir(stage: Stage) -> Path:
@@ -76,10 +98,10 @@ def _checkpoint_dir(stage: Stage) -> Path:
 
     dvc.yaml cannot declare them, and a run must not resume one that began with others.
     """
-    pretrained = stage.section(ModelConfig).pretrained
+    pretrained = find_pretrained(stage.section(ModelConfig))
     if pretrained is None:
         return stage.work_dir()
-    return stage.work_dir() / hash_paths([Path(pretrained).expanduser()])[:16]
+    return stage.work_dir() / hash_paths([pretrained])[:16]
 
 
 def _load(stage: Stage, side: str) -> Samples:

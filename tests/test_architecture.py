@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 STAGES = sorted(p.stem for p in (ROOT / "stages").glob("[!_]*.py"))
-ROOMS = ("datasets", "detectnet", "gesturenet", "learning")
+ROOMS = ("datasets", "detectnet", "gesturenet", "learning", "tao")
 # The frame of every stage: its changes do not change what a stage computes.
 FRAME = {f"stages/_{name}.py" for name in ("stage", "files", "config", "schema", "tracking")}
 # Programs in a room that are no part of any stage and so may use the runtime itself: the labelling

@@ -28,6 +28,7 @@ FIT = {
 RENDERED = ("train_videos", "val_videos", "test_videos", "frames_per_video", "train_frames")
 SECTIONS = {
     "tracking": {"mode": "off"},
+    "backend": {"name": "torch"},
     "dataset": {"render": {name: 1 for name in RENDERED} | {"image_wh": [160, 120]}},
     "model": {"num_layers": 10, "width": 8, "input_wh": list(INPUT_WH)},
     "postprocess": POSTPROCESS._asdict(),

@@ -28,7 +28,7 @@ class ModelInfo(NamedTuple):
     """The content of a model.json.
 
     kind: "detector" (has grid and postprocess) or "classifier" (has roi). files: name inside the
-    folder by role, torch | fp32 | qdq | calibration | etlt | convert. sha256: by file name.
+    folder by role, torch | tao | fp32 | qdq | calibration | etlt | convert. sha256: by file name.
     input_shape: channels, height, width; outputs: shape by tensor name; both without the batch
     axis.
     """

@@ -14,18 +14,11 @@ from typing import Any, NamedTuple
 import torch
 
 from deploy.core.cluster import Postprocess
-from deploy.core.grid import Grid
-from deploy.core.model_json import (
-    ModelInfo,
-    add_sha256,
-    hash_file,
-    read_model_json,
-    write_model_json,
-)
-from deploy.core.preprocess import Preprocess
+from deploy.core.model_json import ModelInfo, hash_file, read_model_json, write_model_json
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.folding import drop_batch_norm, is_folded
-from stages.detectnet.model import STRIDE, Architecture, DetectNet
+from stages.detectnet.model import Architecture, DetectNet
+from stages.detectnet.model_info import describe_detector
 from stages.detectnet.quantization import is_quantized, read_ranges, strip_quantizers
 from stages.detectnet.rounding import check_ranges, round_model
 from stages.detectnet.torch_file import read_torch_file
@@ -33,7 +26,6 @@ from stages.detectnet.torch_file import read_torch_file
 FILE_NAME = "model.pt"
 SCHEMA_VERSION = 1
 KEYS = ("architecture", "folded", "state_dict", "ranges")
-INPUT, COVERAGE, BBOX = "input_1", "output_cov/Sigmoid", "output_bbox/BiasAdd"
 
 
 class Checkpoint(NamedTuple):
@@ -121,28 +113,16 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def detector_info(
     folder: Path, architecture: Architecture, files: dict[str, str], postprocess: Postprocess
 ) -> ModelInfo:
-    """Describe a detector for model.json; `files` (name by role) must lie in `folder`."""
+    """Describe a network of the open backend; `files` (name by role) must lie in `folder`."""
     width, height = architecture.input_wh
-    rows, columns = height // STRIDE, width // STRIDE
-    info = ModelInfo(
-        kind="detector",
-        name="hand-detector",
+    return describe_detector(
+        folder,
+        input_wh=(width, height),
         files=files,
-        input_name=INPUT,
-        input_shape=(3, height, width),
-        outputs={
-            COVERAGE: (architecture.num_classes, rows, columns),
-            BBOX: (4 * architecture.num_classes, rows, columns),
-        },
-        preprocess=Preprocess(
-            color="rgb", scale=1.0 / 255.0, offset=(0.0, 0.0, 0.0), resize="stretch"
-        ),
-        classes=("hand",),
-        grid=Grid(stride=STRIDE),
         postprocess=postprocess,
         versions={"torch": torch.__version__.split("+")[0]},
+        num_classes=architecture.num_classes,
     )
-    return add_sha256(folder, info)
 
 
 def _plain_state(model: DetectNet) -> dict[str, torch.Tensor]:

@@ -37,9 +37,12 @@ class ModelConfig:
     num_layers: 10, 18 or 34. width: channels of the first stage (64 = NVIDIA's), doubled by each
     of the three later stages. input_wh: network input in pixels, multiples of 16.
     all_projections: a 1x1 convolution in every shortcut instead of the first of each stage.
-    pretrained: a model folder (model.pt and model.json) or its model.pt, of a float network, whose
-    layers are taken where name and shape agree (pretrained.py); null = random weights. Absolute or
-    relative to the repository root.
+    pretrained: whose layers are taken where name and shape agree (pretrained.py): a model folder
+    (model.pt and model.json) or its model.pt, of a float network; a Keras file of NVIDIA's, .hdf5;
+    or, from NVIDIA's catalogue, "peoplenet" (resnet34) or "resnet" (of this depth, trained on
+    pictures). null = random weights. Paths are absolute or relative to the repository root.
+    pretrained_sha256: what that file must have, where it is a download or a Keras file; null =
+    what the first download had.
     """
 
     num_layers: int = 10
@@ -47,6 +50,7 @@ class ModelConfig:
     input_wh: list[int] = field(default_factory=lambda: [320, 192])
     all_projections: bool = True
     pretrained: str | None = None
+    pretrained_sha256: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("model.num_layers", self.num_layers, NUM_LAYERS)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from deploy.core.model_json import read_model_json
-from stages.detectnet.checkpoint import BBOX, COVERAGE, load_checkpoint
+from stages.detectnet.checkpoint import load_checkpoint
 from stages.detectnet.model import DetectNet
+from stages.detectnet.model_info import BBOX, COVERAGE
 from stages.detectnet.rounding import round_model
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from stages.detectnet.checkpoint import BBOX, COVERAGE, INPUT
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.model import DetectNet
+from stages.detectnet.model_info import BBOX, COVERAGE, INPUT
 from stages.detectnet.rounding import INPUT_QUANTIZER
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from deploy.core.errors import UserError
 from stages.detectnet.checkpoint import FILE_NAME, load_checkpoint
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.folding import is_folded
+from stages.detectnet.keras_weights import SUFFIXES, Layers, read_keras_layers
 from stages.detectnet.model import Architecture, DetectNet
 
 LOGGER = logging.getLogger(__name__)
@@ -32,13 +33,14 @@ class Taken(NamedTuple):
 def take_weights(model: DetectNet, path: Path) -> Taken:
     """Copy into a float network, in place, each of its layers that the file has in that shape.
 
-    path: a model folder or its model.pt. A layer is a convolution or a batch normalisation; it is
-    taken whole, with its running statistics, or stays as it is. The log says what was taken.
+    path: a model folder or its model.pt, or a Keras file (.hdf5). A layer is a convolution or a
+    batch normalisation; it is taken whole, with its running statistics, or stays as it is. The log
+    says what was taken.
     Raises DetectNetError when path is not there, is damaged or foreign, holds a folded or an 8-bit
     network, or has no layer that fits; the network is then unchanged.
     """
-    source = _load_source(path)
-    found, wanted = _layers(source), _layers(model)
+    found, described = _read_layers(path)
+    wanted = _layers(model)
     left_out = {}
     for name, layer in wanted.items():
         if name not in found:
@@ -48,7 +50,7 @@ def take_weights(model: DetectNet, path: Path) -> Taken:
     names = tuple(name for name in wanted if name not in left_out)
     if not names:
         raise DetectNetError(
-            f"model.pretrained: no layer of {path} ({_describe(source.architecture)}) fits the "
+            f"model.pretrained: no layer of {path} ({described}) fits the "
             f"network ({_describe(model.architecture)}); expected layers of equal shape; set "
             "model.width to that of the file, or model.pretrained to null"
         )
@@ -59,12 +61,22 @@ def take_weights(model: DetectNet, path: Path) -> Taken:
     return taken
 
 
+def _read_layers(path: Path) -> tuple[Layers, str]:
+    """Return the layers of a file by name, and what it is in a few words."""
+    if path.suffix in SUFFIXES and path.is_file():
+        layers = read_keras_layers(path)
+        return layers, f"a Keras network of {len(layers)} layers"
+    source = _load_source(path)
+    return _layers(source), _describe(source.architecture)
+
+
 def _load_source(path: Path) -> DetectNet:
     folder = path if path.is_dir() else path.parent
     if not (folder / FILE_NAME).is_file() or path not in (folder, folder / FILE_NAME):
         raise DetectNetError(
             f"model.pretrained is {path}; there is no such model folder or {FILE_NAME}; expected "
-            f"a folder with {FILE_NAME} and model.json, as models/train is, or null"
+            f"a folder with {FILE_NAME} and model.json, as models/train is, a Keras file (.hdf5) "
+            "or null"
         )
     try:
         source, ranges = load_checkpoint(folder)
@@ -79,7 +91,7 @@ def _load_source(path: Path) -> DetectNet:
     return source
 
 
-def _layers(model: DetectNet) -> dict[str, dict[str, torch.Tensor]]:
+def _layers(model: DetectNet) -> Layers:
     """Return the tensors of each layer by its name, from input to output."""
     kinds = (nn.Conv2d, nn.BatchNorm2d)
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds)}

@@ -18,6 +18,6 @@ def run_stage(
 ) -> int:
     """Write resolved.yaml below `root`, run the stage there untracked, return its status."""
     monkeypatch.chdir(root)
-    resolved = {"tracking": {"mode": "off"}, **sections}
+    resolved = {"tracking": {"mode": "off"}, "backend": {"name": "torch"}, **sections}
     (root / "resolved.yaml").write_text(yaml.safe_dump(resolved))
     return main(name, run, argv=[])

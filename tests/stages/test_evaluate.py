@@ -43,6 +43,7 @@ def write_config(
     config = EvaluateConfig(**{"num_samples": 3, "speed_images": 2, **evaluate})
     sections = {
         "tracking": {"mode": "off"},
+        "backend": {"name": "torch"},
         "evaluate": asdict(config),
         "postprocess": postprocess._asdict(),
     }

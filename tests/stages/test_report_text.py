@@ -56,6 +56,14 @@ def test_report_shows_each_step_and_survives_missing_results():
     assert "![curve](evaluate/curve.png)" in text
 
 
+def test_the_figures_of_tao_and_a_float_export_are_named_as_such():
+    results = {"evaluate/train": {"tao_map": 0.615}, "evaluate/export": {"precision": "fp32"}}
+    text = render_report(results, events=[], pictures={})
+    assert "| mAP by TAO itself |" in text
+    assert "| train | full width, FP32 | - | - | - | - | - | - | - | - | 0.615 |" in text
+    assert "| export | exported, FP32 (INT8 with its cache) | - |" in text
+
+
 def test_an_encrypted_gesture_model_has_no_figures_but_a_place_to_go_on():
     gesture = {"encrypted": True, "gesturenet": "deployable_v2.0.2"}
     text = render_report({"gesture": gesture}, events=[], pictures={})

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stages._stage import MissingPackageError, Stage, Summary
 from tests.stages.stage_runs import run_stage
@@ -48,3 +49,27 @@ def test_need_names_all_that_is_missing_by_the_names_that_pip_knows(
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingPackageError, match="constraints.txt onnx nvidia-modelopt$"):
         stage.need("onnx", "modelopt")
+
+
+def test_each_step_has_a_work_folder_of_its_own_that_hashes_its_inputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    declared = {"deps": ["models/${item}"], "params": [{"resolved.yaml": ["evaluate"]}]}
+    stages = {"evaluate": {"foreach": ["train", "prune"], "do": declared}}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    for step in ("train", "prune"):
+        Path("models", step).mkdir(parents=True)
+        Path("models", step, "model.pt").write_text(step)
+
+    def work(step: str, limit: int | None = None) -> Path:
+        args = argparse.Namespace(out=None, step=step)
+        return Stage("evaluate", {"evaluate": {"limit": limit}}, args).work_dir()
+
+    first = work("train")
+    assert first.parent == Path(".work/evaluate-train")
+    assert work("prune").parent == Path(".work/evaluate-prune")
+    assert work("train") == first
+    assert work("train", limit=3) != first
+    Path("models/train/model.pt").write_text("another")
+    assert work("train") != first

@@ -75,6 +75,19 @@ def test_seed_decides_the_first_weights() -> None:
     assert not torch.equal(first.conv1.weight, other.conv1.weight)
 
 
+def test_names_of_nvidias_catalogue_and_keras_files_are_checked_before_training(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match="set model=resnet34"):
+        train.find_pretrained(ModelConfig(num_layers=10, pretrained="peoplenet"))
+    path = tmp_path / "model.hdf5"
+    path.write_bytes(b"x")
+    assert train.find_pretrained(ModelConfig(pretrained=str(path))) == path
+    with pytest.raises(UserError, match="pretrained_sha256 says ab"):
+        train.find_pretrained(ModelConfig(pretrained=str(path), pretrained_sha256="ab"))
+    assert train.find_pretrained(ModelConfig()) is None
+
+
 def test_training_starts_from_pretrained_weights(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,1 @@
+"""NVIDIA's TAO as a backend: the same stages through its own containers (docs/tao.md)."""
