@@ -107,9 +107,9 @@ def render_guide(version: str, graph: Graph) -> str:
         "history keeps it; then run the command in this folder, with the converter beside it:",
         f"    read -rs {KEY_VARIABLE}",
         *commands,
-        f"`{ENGINE}` is for DeepStream, Triton and trtexec. The programs of `deploy` open no "
-        "TensorRT engine in this version: run them with `--no-gesture`. `model.json` says how the "
-        "network is fed and read.",
+        f"`{ENGINE}` is for DeepStream and Triton as well; `python3 -m deploy.build --model` with "
+        "this folder takes it in for `deploy.run`. `model.json` says how the network is fed and "
+        "read.",
         f'Where it says "{NO_CONVERTER}": decrypt the file to ONNX on another machine, with '
         "NVIDIA's tools (tao_toolkit_recipes, tao_forum_faq/FAQ.md), and build with trtexec; or "
         "use this project's own classifier, `gesture=open`, which needs no conversion.",
