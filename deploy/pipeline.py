@@ -13,6 +13,7 @@ from deploy.core.boxes import Detections
 from deploy.core.cluster import postprocess_maps
 from deploy.core.errors import DeployError
 from deploy.core.events import GestureEvent, change_event, idle_indices
+from deploy.core.preprocess import resize_image
 from deploy.core.roi import RoiRule, expand_boxes
 from deploy.core.smoother import Change, Smoother
 from deploy.core.tracker import Tracker
@@ -82,7 +83,13 @@ class Pipeline:
         """Take in the next frame; return its hands and what began, holds, ended or was lost."""
         self._frame = frame
         self.latency.add("decode", frame.decode_ms)
-        detections = detect_hands(self._detector, frame.image, self.latency, check=self._is_finite)
+        detections = detect_hands(
+            self._detector,
+            frame.image,
+            self.latency,
+            check=self._is_finite,
+            resized=frame.resized,
+        )
         with self.latency.measure("track"):
             update = self._tracker.update(detections, time_s=frame.time_s)
         tracks = update.track_id.tolist()
@@ -106,6 +113,17 @@ class Pipeline:
         events = [self._event(frame, change, hands) for change in changes]
         self.latency.add("total", _since_ms(frame))
         return Result(hands, events)
+
+    def prepare(self, image: np.ndarray) -> Optional[np.ndarray]:
+        """Return Frame.resized of an image: at the detector's input size; None where a GPU does it.
+
+        Any thread may call it.
+        """
+        model = self._detector.model
+        if getattr(self._detector, "takes_frames", False):
+            return None
+        with self.latency.measure("resize"):
+            return resize_image(image, input_wh=model.input_wh, resize=model.preprocess.resize)
 
     def finish(self) -> List[GestureEvent]:
         """End all tracks, because the source has ended; return what closes their gestures."""
@@ -173,14 +191,16 @@ def detect_hands(
     latency: Latency,
     *,
     check: Optional[Callable[[np.ndarray], bool]] = None,
+    resized: Optional[np.ndarray] = None,
 ) -> Detections:
     """Return the detections in a frame (H, W, 3) above the model's confidence_threshold.
 
     check: is called with each output map; cells that are not finite find nothing either way.
+    resized: the frame at the engine's input size, where Pipeline.prepare has made it.
     """
     model = engine.model
     with latency.measure("preprocess"):
-        wait = feed(engine, image)
+        wait = feed(engine, image if resized is None else resized)
     with latency.measure("detect"):
         outputs = wait()
     for values in outputs.values() if check else ():

@@ -62,7 +62,7 @@ def run_source(
     teller = Teller(sinks.events, health, also=also)
     pictures = [*sinks.pictures, recorder] if recorder is not None else sinks.pictures
     with contextlib.ExitStack() as stack:
-        frames = stack.enter_context(read_ahead(source))
+        frames = stack.enter_context(read_ahead(source, prepare=pipeline.prepare))
         stack.enter_context(_on_signal(frames.interrupt))
         show = stack.enter_context(
             presenting(

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Union
+from typing import Callable, Iterator, List, NamedTuple, Optional, Union
 
 import cv2
 import numpy as np
@@ -56,7 +56,8 @@ class Frame(NamedTuple):
     """One picture of a source.
 
     image: (H, W, 3) uint8 BGR, nobody writes into it; number: from 0; time_s: see the module;
-    arrived_s: time.perf_counter() when it was decoded, which took decode_ms.
+    arrived_s: time.perf_counter() when it was decoded, which took decode_ms; resized: what
+    read_ahead's `prepare` made of it, if anything.
     """
 
     image: np.ndarray
@@ -64,6 +65,7 @@ class Frame(NamedTuple):
     time_s: float
     arrived_s: float
     decode_ms: float = 0.0
+    resized: Optional[np.ndarray] = None
 
 
 class VideoSource:
@@ -211,17 +213,23 @@ def open_source(
 
 
 @contextlib.contextmanager
-def read_ahead(source: Source, *, depth: Optional[int] = None) -> Iterator[Channel]:
+def read_ahead(
+    source: Source,
+    *,
+    depth: Optional[int] = None,
+    prepare: Optional[Callable[[np.ndarray], Optional[np.ndarray]]] = None,
+) -> Iterator[Channel]:
     """Decode on a thread of its own; the block iterates over the frames.
 
     depth: frames that may wait; READ_AHEAD, or READ_AHEAD_LIVE of a live source, which drops its
-    oldest waiting frame when nobody is ready; others wait. The iteration raises what the source
-    raises.
+    oldest waiting frame when nobody is ready; others wait. prepare: makes `resized` of a frame's
+    image at once, while that is still in the processor's cache. The iteration raises what the
+    source raises.
     """
     if depth is None:
         depth = READ_AHEAD_LIVE if source.is_live else READ_AHEAD
     channel = Channel(depth, drop_oldest=source.is_live)
-    thread = threading.Thread(target=_pump, args=(source, channel), daemon=True)
+    thread = threading.Thread(target=_pump, args=(source, channel, prepare), daemon=True)
     thread.start()
     try:
         yield channel
@@ -245,9 +253,15 @@ def list_images(folder: Path) -> List[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _pump(source: Source, channel: Channel) -> None:
+def _pump(
+    source: Source,
+    channel: Channel,
+    prepare: Optional[Callable[[np.ndarray], Optional[np.ndarray]]],
+) -> None:
     try:
         for frame in source.frames():
+            if prepare is not None:
+                frame = frame._replace(resized=prepare(frame.image))
             if not channel.put(frame):
                 break
     except BaseException as error:  # handed to the reader, which raises it

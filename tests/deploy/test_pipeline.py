@@ -152,3 +152,23 @@ def test_each_hand_is_classified_in_every_third_frame_when_asked():
     assert sum(classifier.batch_sizes) == 2 * 12 / 3
     assert {event.gesture for event in events if event.phase is Phase.BEGIN} == {"fist", "ok"}
     assert all(event.roi is not None for event in events)
+
+
+def test_frame_that_was_resized_ahead_gives_the_same():
+    frames = frames_of([[("fist", 192, 128)]] * 4)
+    pipeline = Pipeline(numpy_detector(), numpy_classifier())
+    ahead = [frame._replace(resized=pipeline.prepare(frame.image)) for frame in frames]
+    assert ahead[0].resized.shape == (96, 160, 3)
+    stories = []
+    for given in (frames, ahead):
+        pipeline = Pipeline(numpy_detector(), numpy_classifier())
+        results = [pipeline.process(frame) for frame in given]
+        stories.append([(hand.xyxy.tolist(), hand.gesture) for r in results for hand in r.hands])
+    assert stories[0] == stories[1]
+    assert len(stories[0]) == 4
+
+
+def test_engine_that_takes_frames_gets_none_resized():
+    detector = numpy_detector()
+    detector.takes_frames = True
+    assert Pipeline(detector).prepare(draw_frame([])) is None

@@ -126,6 +126,7 @@ def test_statistics_hold_every_step(tmp_path, clip, models):
     assert set(document["engines"]) == {"detector", "gesture"}
     assert set(document["latency"]) == {
         "decode",
+        "resize",
         "preprocess",
         "detect",
         "cluster",

@@ -142,3 +142,13 @@ def test_other_pictures_are_refused(image):
 def test_an_unknown_color_is_refused():
     with pytest.raises(ValueError, match="color is 'gray'; known: rgb, bgr"):
         image_to_tensor(picture(4, 4), input_wh=(8, 8), color="gray")
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 130])
+def test_strips_change_nothing(rows):
+    image = np.random.RandomState(rows).randint(0, 256, (rows, 8, 3)).astype(np.uint8)
+    offset = (1.0, 2.0, 3.0)
+    tensor = image_to_tensor(image, input_wh=(8, rows), scale=0.5, offset=offset)
+    planes = image[..., ::-1].transpose(2, 0, 1).astype(np.float32)
+    expected = (planes - np.array(offset, np.float32)[:, None, None]) * np.float32(0.5)
+    np.testing.assert_array_equal(tensor, expected)
