@@ -115,7 +115,7 @@ class Pipeline:
         return Result(hands, events)
 
     def prepare(self, image: np.ndarray) -> Optional[np.ndarray]:
-        """Return Frame.resized of an image: at the detector's input size; None where a GPU does it.
+        """Return an image at the detector's input size, or None where the GPU resizes.
 
         Any thread may call it.
         """

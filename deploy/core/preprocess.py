@@ -14,7 +14,7 @@ from deploy.core.boxes import WidthHeight, as_xyxy
 RESIZES = ("stretch", "letterbox", "letterbox_topleft")
 COLORS = ("rgb", "bgr")
 # Pictures are converted so many rows at a time, which stay in the processor's cache from step to
-# step: at 960x544 in half the time when other work has filled the cache.
+# step, whatever else has filled it.
 STRIP_ROWS = 64
 
 
