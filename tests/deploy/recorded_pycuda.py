@@ -40,7 +40,7 @@ class Ledger:
 def make_pycuda(
     *, num_devices=1, name="Recorded GPU", sm=(8, 7), integrated=False, launch=None, fault=""
 ):
-    """Return a module with a `ledger`; launch: runs the kernel (host_kernel), if there is one."""
+    """Return a module with a `ledger`; launch: runs the kernel (host_kernel); else none writes."""
     module = types.ModuleType("pycuda.driver")
     ledger = module.ledger = Ledger()
 
@@ -137,7 +137,8 @@ def make_pycuda(
         def prepared_async_call(self, grid, block, stream, *arguments):
             assert len(arguments) == len(self.signature)
             module.launches.append(grid)
-            launch(grid, block, *arguments)
+            if launch is not None:
+                launch(grid, block, *arguments)
 
     def init():
         if fault:

@@ -270,11 +270,20 @@ async function post(path, content) {
 async function finish() {
   if (!data.token) { download(); return; }
   try {
+    await settle();
     const {folder, counts} = await post("export", {});
     const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
     const left = crops.filter((crop) => !labels.has(crop.name)).length;
     tell(`${total} crops written to ${folder}${left ? `; ${left} not sorted are left out` : ""}.`);
   } catch (error) { tell(error.message, true); }
+}
+
+// What was pressed last counts too, and its "Saved." does not hide what finish() says.
+async function settle() {
+  while (isSaving || unsaved.size) {
+    save();
+    await new Promise((resume) => setTimeout(resume, 20));
+  }
 }
 
 function download() {
