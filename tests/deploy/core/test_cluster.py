@@ -258,3 +258,28 @@ def test_a_wrong_constant_is_named(field, value, message):
     assert check_postprocess(DBSCAN) is DBSCAN
     with pytest.raises(ValueError, match=message):
         check_postprocess(DBSCAN._replace(**{field: value}))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("postprocess", [NMS, NMS._replace(confidence="sum"), DBSCAN])
+def test_threshold_before_or_after_clustering_finds_the_same(seed, postprocess):
+    rng = np.random.RandomState(seed)
+    # Sixteenths, so that many cells are at the threshold exactly and many are equal.
+    coverage = (rng.randint(0, 17, (2, 8, 10)) / 16.0).astype(np.float32)
+    bbox = rng.uniform(0.2, 1.5, (8, 8, 10)).astype(np.float32)
+    found = [
+        postprocess_maps(
+            coverage,
+            bbox,
+            Grid(),
+            postprocess,
+            input_wh=(160, 128),
+            image_wh=(160, 128),
+            apply_confidence_threshold=is_first,
+        )
+        for is_first in (True, False)
+    ]
+    keep = found[1].confidence >= postprocess.confidence_threshold
+    assert keep.any()
+    for first, after in zip(found[0], found[1]):
+        np.testing.assert_array_equal(first, after[keep])
