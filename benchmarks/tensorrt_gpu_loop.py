@@ -7,10 +7,8 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -20,7 +18,6 @@ from deploy.core.boxes import Detections
 from deploy.core.cluster import postprocess_maps
 from deploy.core.errors import DeployError
 from deploy.core.model_json import read_model_json
-from deploy.core.roi import RoiRule, expand_boxes
 from deploy.engine import Engine, open_engine
 from deploy.feed import feed
 from deploy.latency import Latency, summarize
@@ -40,7 +37,7 @@ def measure_loops(folders: list[Path], clip: Path, repeats: int) -> dict[str, An
     classifiers = [f for f in folders if kinds[f] == "classifier" and _is_built(f)]
     with open_source(str(clip)) as source:
         images = [frame.image for frame in itertools.islice(source.frames(), KEPT_FRAMES)]
-    found: dict[str, Any] = {"pipeline_feeds_gpu": hasattr(pipeline, "feed")}
+    found: dict[str, Any] = {}
     for folder in folders:
         for precision in PRECISIONS:
             if kinds[folder] == "detector" and find_engine(folder, precision) is not None:
@@ -53,7 +50,7 @@ def measure_loops(folders: list[Path], clip: Path, repeats: int) -> dict[str, An
 def measure_loop(
     folder: Path, precision: str, classifiers: list[Path], images: list[np.ndarray], repeats: int
 ) -> dict[str, Any]:
-    """Time every step of the pipeline, as it is and with frames fed to the GPU."""
+    """Time every step of the pipeline, and frames that overlap."""
     with contextlib.ExitStack() as stack:
         engines = {"detector": stack.enter_context(_open(folder, precision))}
         for place in classifiers:
@@ -64,19 +61,16 @@ def measure_loop(
             )
             for name, engine in engines.items()
         }
-        plain = measure_steps(engines, images, num_frames=repeats, warm_up=WARM_UP)
-        with feeding_the_gpu():
-            fed = measure_steps(engines, images, num_frames=repeats, warm_up=WARM_UP)
-        found: dict[str, Any] = {"gpu_copies_ms": gpu, "steps": plain, "steps_fed": fed}
+        steps = measure_steps(engines, images, num_frames=repeats, warm_up=WARM_UP)
+        found: dict[str, Any] = {"gpu_copies_ms": gpu, "steps": steps}
         found["overlapped"] = time_overlapped(engines["detector"], images, repeats)
         if "gesture" in engines:
             found["two_hands"] = time_two_hands(engines["gesture"], images[0], repeats)
     budget = gpu["detector"]["p50_ms"]
-    if "classify" in fed:
+    if "classify" in steps:
         budget += gpu["gesture"]["p50_ms"]
     found["gpu_and_copies_ms"] = round(budget, 4)
-    found["ratio"] = round(plain["total"]["p50_ms"] / budget, 3)
-    found["ratio_fed"] = round(fed["total"]["p50_ms"] / budget, 3)
+    found["ratio"] = round(steps["total"]["p50_ms"] / budget, 3)
     return found
 
 
@@ -106,9 +100,7 @@ def time_two_hands(engine: Engine, image: np.ndarray, repeats: int) -> dict[str,
     for index in range(WARM_UP + repeats):
         if index == WARM_UP:
             latency = Latency()
-        with latency.measure("crop and classify, fed"):
-            feed(engine, image, TWO_HANDS)()
-        with latency.measure("crop and classify, on the CPU"):
+        with latency.measure("crop and classify"):
             pipeline.classify_hands(engine, image, TWO_HANDS, Latency())
     return latency.summary()
 
@@ -120,35 +112,9 @@ def run_clip(folder: Path, precision: str, classifiers: list[Path], clip: Path) 
         words = ["--source", str(clip), "--sink", str(Path(place) / "events.jsonl")]
         words += ["--detector", str(folder), "--runtime", "tensorrt", "--precision", precision]
         words += ["--gesture", str(classifiers[0])] if classifiers else ["--no-gesture"]
-        with feeding_the_gpu():
-            if run.main([*words, "--stats", str(stats)]) != 0:
-                raise DeployError("deploy.run failed, see above")
+        if run.main([*words, "--stats", str(stats)]) != 0:
+            raise DeployError("deploy.run failed, see above")
         return json.loads(stats.read_text())
-
-
-@contextlib.contextmanager
-def feeding_the_gpu() -> Iterator[None]:
-    """Let the pipeline hand frames to the engines, unless it does so itself."""
-    if hasattr(pipeline, "feed"):
-        yield
-        return
-    functions = {"detect_hands": detect_fed, "classify_hands": classify_fed}
-    with mock.patch.multiple(pipeline, **functions):
-        yield
-
-
-def detect_fed(
-    engine: Any, image: np.ndarray, latency: Latency, *, check: Any = None
-) -> Detections:
-    """As pipeline.detect_hands, with the frame fed to the engine."""
-    with latency.measure("preprocess"):
-        wait = feed(engine, image)
-    with latency.measure("detect"):
-        outputs = wait()
-    for values in outputs.values() if check else ():
-        check(values)
-    with latency.measure("cluster"):
-        return find_hands(engine, image, outputs)
 
 
 def find_hands(engine: Any, image: np.ndarray, outputs: dict[str, np.ndarray]) -> Detections:
@@ -165,20 +131,6 @@ def find_hands(engine: Any, image: np.ndarray, outputs: dict[str, np.ndarray]) -
         apply_confidence_threshold=True,
         resize=model.preprocess.resize,
     )
-
-
-def classify_fed(engine: Any, image: np.ndarray, xyxy: np.ndarray, latency: Latency) -> Any:
-    """As pipeline.classify_hands, with the regions fed to the engine."""
-    model = engine.model
-    image_wh = (image.shape[1], image.shape[0])
-    regions = expand_boxes(xyxy, model.roi or RoiRule(), image_wh=image_wh)
-    if not len(regions):
-        return regions, np.zeros((0, len(model.classes)), np.float32)
-    with latency.measure("crop"):
-        wait = feed(engine, image, regions)
-    with latency.measure("classify"):
-        outputs = wait()
-    return regions, outputs[next(iter(model.outputs))]
 
 
 def _open(folder: Path, precision: str) -> Any:

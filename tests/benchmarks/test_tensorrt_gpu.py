@@ -58,9 +58,9 @@ def test_every_engine_loop_and_bad_input_is_in_the_document(
     assert document["kernel"]["detector"]["levels_p99"] <= 1.01
     assert document["kernel"]["gesture"]["levels_p99"] <= 1.01
     loop = document["loops"]["detector fp16"]
-    assert loop["ratio_fed"] > 0
+    assert loop["ratio"] > 0
     assert loop["overlapped"]["samples"] == 2
-    assert {"preprocess", "detect", "crop", "classify", "total"} <= set(loop["steps_fed"])
+    assert {"preprocess", "detect", "crop", "classify", "total"} <= set(loop["steps"])
     assert loop["deploy.run"]["frames"] == 2
     answers = document["bad_input"]
     assert "Magic tag does not match" in answers["cut engine"]
