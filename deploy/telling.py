@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from deploy.core.errors import DeployError
 from deploy.core.events import GestureEvent, lost_event
@@ -26,6 +26,7 @@ class Teller:
     ) -> None:
         self.errors: List[DeployError] = []
         self.num_events = 0
+        self._last_error: Optional[DeployError] = None
         self._sinks = list(sinks)
         self._health = health
         self._also = also
@@ -39,13 +40,19 @@ class Teller:
             sink.start(image_wh, fps)
 
     def write(self, events: Sequence[GestureEvent]) -> None:
-        """Write events, in order. Raises DeployError when the last sink has failed."""
+        """Write events, in order. Raises DeployError, once, when the last sink has failed."""
         with self._lock:
             for event in events:
                 self._write_event(event)
+            if self._last_error is not None:
+                error, self._last_error = self._last_error, None
+                raise error
 
     def lose_all(self) -> None:
-        """Tell `lost` for every gesture that is on, because the frames hang."""
+        """Tell `lost` for every gesture that is on, because the frames hang.
+
+        What fails here is raised by the next `write`: the watchdog's thread has nobody to tell.
+        """
         with self._lock:
             for event, told_s in list(self._active.values()):
                 silent_s = time.monotonic() - told_s
@@ -83,6 +90,7 @@ class Teller:
             self._sinks.remove(sink)
             sink.close()
             if not self._sinks:
-                raise
+                self._last_error = error
+                return
             self.errors.append(error)
             self._health.fault("sink", f"{error}; the other sinks go on")

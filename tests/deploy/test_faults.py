@@ -205,3 +205,12 @@ def test_slow_network_on_a_fast_camera_stays_within_two_frames_and_its_own_time(
     assert totals.frames + totals.dropped == 60
     # 20 ms of slack for a busy machine.
     assert latency.summary()["total"]["p50_ms"] < 1e3 * (2 / RATE + took_s) + 20
+
+
+def test_last_sink_that_fails_while_the_network_hangs_ends_the_run_in_order():
+    sink = Events(fail_at=1)  # the lost that the watchdog tells
+    detector = HangingEngine(numpy_detector(), {8: 3 * SOURCE_DEADLINE_S})
+    with pytest.raises(DeployError, match="ENOSPC"):
+        run(LiveSource([draw_frame(FIST)] * 60), [sink], detector=detector)
+    assert phases(sink) == [Phase.BEGIN]
+    assert sink.is_closed
