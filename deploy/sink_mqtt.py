@@ -17,8 +17,8 @@ import threading
 import time
 from collections import deque
 from typing import Any, Deque, NamedTuple, Optional, Tuple
-from urllib.parse import urlsplit
 
+from deploy.address import parse_address
 from deploy.core.commands import Decision, format_decision
 from deploy.core.errors import DeployError
 from deploy.core.events import GestureEvent, format_event
@@ -43,18 +43,11 @@ class Broker(NamedTuple):
 
 def parse_broker(uri: str) -> Broker:
     """Read a URI of the module's form. Raises DeployError, also for one that holds a password."""
-    parts = urlsplit(uri)
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    topic = parts.path.strip("/")
-    if parts.username or parts.password:
-        raise DeployError("sink mqtt: a URI shows its password; set MQTT_USERNAME, MQTT_PASSWORD")
-    is_known = parts.scheme in PORTS and parts.hostname and port != 0 and topic
-    if not is_known or any(sign in uri for sign in "+#?"):
+    address = parse_address(uri, PORTS, secrets="MQTT_USERNAME, MQTT_PASSWORD")
+    topic = "" if address is None else address.parts.path.strip("/")
+    if address is None or not topic or any(sign in uri for sign in "+#?"):
         raise DeployError(f"sink {uri}: expected mqtt://HOST[:PORT]/TOPIC or mqtts://...")
-    return Broker(str(parts.hostname), port or PORTS[parts.scheme], topic, parts.scheme == "mqtts")
+    return Broker(address.host, address.port, topic, address.is_tls)
 
 
 class MqttSink:

@@ -15,15 +15,15 @@ import threading
 import time
 from collections import deque
 from typing import Any, Deque, NamedTuple, Optional, Tuple
-from urllib.parse import urlsplit
 
+from deploy.address import parse_address
 from deploy.core.commands import Decision, format_decision
 from deploy.core.errors import DeployError
 from deploy.core.events import GestureEvent, format_event
 from deploy.core.smoother import Phase
 from deploy.health import Health
 
-SCHEMES = {"post+http": 80, "post+https": 443}
+PORTS = {"post+http": 80, "post+https": 443}
 TOKEN_VARIABLE = "GESTURES_POST_TOKEN"
 TIMEOUT_S = 3.0
 BACKOFF_S = (0.5, 10.0)
@@ -46,18 +46,12 @@ class Target(NamedTuple):
 
 def parse_target(uri: str) -> Target:
     """Read a URI of the module's form. Raises DeployError, also for one that holds a password."""
-    parts = urlsplit(uri)
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if parts.username or parts.password:
-        raise DeployError(f"sink post: a URI shows its password; set {TOKEN_VARIABLE}")
-    if parts.scheme not in SCHEMES or not parts.hostname or port == 0:
+    address = parse_address(uri, PORTS, secrets=TOKEN_VARIABLE)
+    if address is None:
         raise DeployError(f"sink {uri}: expected post+http://HOST[:PORT]/PATH or post+https://...")
-    path = (parts.path or "/") + ("?" + parts.query if parts.query else "")
-    is_tls = parts.scheme == "post+https"
-    return Target(parts.hostname, port or SCHEMES[parts.scheme], path, is_tls)
+    query = address.parts.query
+    path = (address.parts.path or "/") + ("?" + query if query else "")
+    return Target(address.host, address.port, path, address.is_tls)
 
 
 class PostSink:
