@@ -4,8 +4,8 @@ Run: python -m benchmarks.pruning --own DIR --extra DIR --flops 0.18 --out FILE 
 is the base of benchmarks/real.yaml). Each video of --own is held out once, for every seed; with
 --val DIR nothing is held out and that folder validated on. Both networks see as many pictures: the
 pruned one --epochs at full width and --retrain-epochs after pruning, with and without imitating
-the unpruned network, the other one all of them in its final shape. FILE gets four JSON objects a
-run; --table prints the means as benchmarks.ablation does.
+the unpruned network, the other one all of them in its final shape. FILE gets a JSON object for
+each network of a run; --table prints the means as benchmarks.ablation does.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ from stages.detectnet.training import FitResult, fit
 from stages.train import build_model
 
 RETRAIN = RetrainConfig()
-DISTILL_WEIGHT = 0.5  # conf/retrain/real.yaml
 
 
 def main() -> int:
@@ -52,7 +52,9 @@ def main() -> int:
     with prepared_jobs(plan, folders, seeds=args.seeds, videos=args.videos) as jobs:
         done = {(row["video"], row["seed"]) for row in read_rows(args.out)}
         for job in tqdm([job for job in jobs if (job.video, job.seed) not in done], unit="run"):
-            rows = run_pair(job, flops=args.flops, retrain_epochs=args.retrain_epochs)
+            rows = run_pair(
+                job, flops=args.flops, retrain_epochs=args.retrain_epochs, distill=args.distill
+            )
             with args.out.open("a") as stream:
                 stream.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
     return 0
@@ -69,10 +71,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--variants", type=Path, default=Path(__file__).with_name("real.yaml"), help="its base"
     )
-    parser.add_argument("--out", type=Path, required=True, help="JSON lines, four per run")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, one per network")
     parser.add_argument("--flops", type=float, default=0.18, help="as prune.flops")
     parser.add_argument("--epochs", type=int, default=16, help="at full width")
     parser.add_argument("--retrain-epochs", type=int, default=12, help="after pruning")
+    parser.add_argument(
+        "--distill",
+        type=float,
+        nargs="*",
+        default=[0.5],
+        help="as retrain.distill_weight, a network each (default: 0.5)",
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--videos", nargs="+", help="hold out these alone (default: each)")
     parser.add_argument("--table", action="store_true", help="print the means of --out and end")
@@ -82,7 +91,9 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def run_pair(job: Job, *, flops: float, retrain_epochs: int) -> list[dict[str, Any]]:
+def run_pair(
+    job: Job, *, flops: float, retrain_epochs: int, distill: Sequence[float]
+) -> list[dict[str, Any]]:
     """Train, prune and train on; then train the pruned shape from scratch; returns their rows."""
     config = dataclasses.replace(section_of(job.settings, TrainConfig), seed=job.seed)
     model = section_of(job.settings, ModelConfig)
@@ -94,15 +105,17 @@ def run_pair(job: Job, *, flops: float, retrain_epochs: int) -> list[dict[str, A
     images = calibration_batches(train, num_images=RETRAIN.batch_norm_images)
     measure_batch_norm(pruned, images)
     later = dataclasses.replace(config, epochs=retrain_epochs, learning_rate=8.0e-3)
-    teacher = Teacher(whole.model, DISTILL_WEIGHT)
-    imitating = _fit(job, copy.deepcopy(pruned), train, val, later, teacher=teacher)
+    rows = [_row(job, "full width", whole)]
+    for weight in distill:
+        teacher = Teacher(whole.model, weight)
+        imitating = _fit(job, copy.deepcopy(pruned), train, val, later, teacher=teacher)
+        rows.append(_row(job, f"pruned and trained on, imitating by {weight:g}", imitating))
     recovered = _fit(job, pruned, train, val, later)
     longer = dataclasses.replace(config, epochs=config.epochs + retrain_epochs)
     scratch = _fit(job, new_network(pruned.architecture, seed=job.seed), train, val, longer)
     return [
-        _row(job, "full width", whole),
+        *rows,
         _row(job, "pruned and trained on", recovered),
-        _row(job, "pruned and trained on, imitating", imitating),
         _row(job, "that shape from scratch", scratch),
     ]
 
