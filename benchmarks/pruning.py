@@ -52,9 +52,8 @@ def main() -> int:
     with prepared_jobs(plan, folders, seeds=args.seeds, videos=args.videos) as jobs:
         done = {(row["video"], row["seed"]) for row in read_rows(args.out)}
         for job in tqdm([job for job in jobs if (job.video, job.seed) not in done], unit="run"):
-            rows = run_pair(
-                job, flops=args.flops, retrain_epochs=args.retrain_epochs, distill=args.distill
-            )
+            goal = PruneConfig(params_frac=None, flops=args.flops, min_frac=args.min_frac)
+            rows = run_pair(job, goal, retrain_epochs=args.retrain_epochs, distill=args.distill)
             with args.out.open("a") as stream:
                 stream.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
     return 0
@@ -82,6 +81,7 @@ def parse_arguments() -> argparse.Namespace:
         default=[0.5],
         help="as retrain.distill_weight, a network each (default: 0.5)",
     )
+    parser.add_argument("--min-frac", type=float, default=0.0, help="as prune.min_frac")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--videos", nargs="+", help="hold out these alone (default: each)")
     parser.add_argument("--table", action="store_true", help="print the means of --out and end")
@@ -92,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_pair(
-    job: Job, *, flops: float, retrain_epochs: int, distill: Sequence[float]
+    job: Job, goal: PruneConfig, *, retrain_epochs: int, distill: Sequence[float]
 ) -> list[dict[str, Any]]:
     """Train, prune and train on; then train the pruned shape from scratch; returns their rows."""
     config = dataclasses.replace(section_of(job.settings, TrainConfig), seed=job.seed)
@@ -100,7 +100,6 @@ def run_pair(
     train, val = load_fold(job, model.input_wh)
     whole = _fit(job, build_model(model, seed=job.seed), train, val, config)
     assert isinstance(whole.model, DetectNet)
-    goal = PruneConfig(params_frac=None, flops=flops)
     pruned = prune_model(whole.model, goal).model
     images = calibration_batches(train, num_images=RETRAIN.batch_norm_images)
     measure_batch_norm(pruned, images)

@@ -46,6 +46,7 @@ class PruneConfig:
     fraction in (0, 1) of the parameters or of the multiply-accumulates to keep at most, for which
     the threshold is searched. granularity: kept
     channels are rounded up to its multiple. min_filters: no layer gets thinner than this.
+    min_frac: nor keeps a smaller fraction of its own filters, in [0, 1]; 0 is NVIDIA's rule.
     importance "l2" is NVIDIA's; "l2_bn" scales each filter's norm by the batch normalisation
     behind it. normalizer and equalization as in NVIDIA's `prune` command. sensitivity: the table
     of what each layer group stands; it decides nothing.
@@ -59,6 +60,7 @@ class PruneConfig:
     equalization: str = "union"
     granularity: int = 8
     min_filters: int = 16
+    min_frac: float = 0.0
     sensitivity: SensitivityConfig = field(default_factory=SensitivityConfig)
 
     def __post_init__(self) -> None:
@@ -67,6 +69,7 @@ class PruneConfig:
         require_choice("prune.equalization", self.equalization, EQUALIZATIONS)
         require_range("prune.granularity", self.granularity, 1, 512)
         require_range("prune.min_filters", self.min_filters, 1, 512)
+        require_range("prune.min_frac", self.min_frac, 0.0, 1.0)
         goals = (self.threshold, self.params_frac, self.flops)
         if sum(goal is not None for goal in goals) != 1:
             raise ValueError(

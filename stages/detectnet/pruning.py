@@ -7,11 +7,12 @@ weights are kept, so that the pruned network is the old one without those channe
 Source of the rule: NVIDIA TAO 5, nvidia_tao_tf1 core/pruning/pruning.py (method min_weight).
 Which layers belong together comes from Torch-Pruning's dependency graph (Fang et al., DepGraph,
 CVPR 2023).
-Deviations: `importance` l2_bn, and a target fraction of parameters or of multiply-accumulates in
-place of a threshold.
+Deviations: `importance` l2_bn, a target fraction of parameters or of multiply-accumulates in place
+of a threshold, and `min_frac`.
 """
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -49,7 +50,7 @@ def prune_model(model: DetectNet, config: PruneConfig) -> Pruned:
     """Remove the least important channels of an unquantized network; `model` stays as it is.
 
     Raises DetectNetError for a model whose batch normalisation is folded (a quantized one), and
-    when params_frac or flops cannot be reached with these granularity and min_filters.
+    when params_frac or flops cannot be reached with these granularity, min_filters and min_frac.
     """
     if is_folded(model):
         raise DetectNetError(
@@ -145,11 +146,12 @@ def keep_channels(
     """Apply the rule to every group; returns the kept channels by convolution."""
     keep = {}
     for group in groups:
+        least = math.ceil(config.min_frac * group.importance.numel())
         indices = keep_indices(
             group.importance,
             threshold=threshold,
             granularity=config.granularity,
-            min_filters=config.min_filters,
+            min_filters=max(config.min_filters, least),
         )
         keep.update({name: indices for name in group.names})
     return keep
@@ -179,8 +181,9 @@ def find_threshold(
     least = kept_at(candidates[-1])
     if least > frac:
         raise DetectNetError(
-            f"prune.{name} is {frac}, but granularity {config.granularity} and min_filters "
-            f"{config.min_filters} leave at least {least:.3f}; lower those two"
+            f"prune.{name} is {frac}, but granularity {config.granularity}, min_filters "
+            f"{config.min_filters} and min_frac {config.min_frac:g} leave at least {least:.3f}; "
+            "lower those"
         )
     low, high = -1, len(candidates) - 1
     while high - low > 1:

@@ -209,10 +209,21 @@ def test_threshold_zero_keeps_everything():
     assert prune_model(model, config).model.architecture == model.architecture
 
 
+def test_no_layer_keeps_a_smaller_fraction_than_min_frac():
+    model = tiny_model(width=32)
+    config = dataclasses.replace(SMALL, params_frac=None, flops=0.3)
+    kept = {}
+    for frac in (0.0, 0.4):
+        pruned = prune_model(model, dataclasses.replace(config, min_frac=frac)).model
+        whole, thin = model.architecture.channels, pruned.architecture.channels
+        kept[frac] = min(thin[name] / whole[name] for name in whole)
+    assert kept[0.0] < 0.4 <= kept[0.4]
+
+
 @pytest.mark.parametrize("goal", [{"params_frac": 0.01}, {"params_frac": None, "flops": 0.01}])
 def test_an_impossible_fraction_names_what_is_possible(goal):
     config = dataclasses.replace(SMALL, **goal, granularity=8, min_filters=8)
-    with pytest.raises(DetectNetError, match=r"leave at least 0\.\d+; lower those two"):
+    with pytest.raises(DetectNetError, match=r"leave at least 0\.\d+; lower those"):
         prune_model(tiny_model(), config)
 
 
