@@ -5,7 +5,7 @@ a frame are classified in one batch. Nothing here reads a source, writes a sink 
 """
 
 import time
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from deploy.core.tracker import Tracker
 from deploy.feed import feed
 from deploy.health import Health
 from deploy.latency import Latency
-from deploy.source import Frame
+from deploy.source import Frame, Lend
 
 
 class Hand(NamedTuple):
@@ -39,6 +39,17 @@ class Result(NamedTuple):
 
     hands: List[Hand]
     events: List[GestureEvent]
+
+
+Wait = Callable[[], Mapping[str, np.ndarray]]
+Upcoming = Callable[[], Optional[Frame]]
+
+
+class _Ahead(NamedTuple):
+    """A frame that the detector works on before `process` gets it."""
+
+    frame: Frame
+    wait: Wait
 
 
 class Pipeline:
@@ -64,6 +75,10 @@ class Pipeline:
         Raises DeployError for a model of the wrong kind.
         """
         _check_kind(detector.model, "detector")
+        self._takes_frames = bool(getattr(detector, "takes_frames", False))
+        self._ahead: Optional[_Ahead] = None
+        # For read_ahead: memory to decode frames into; None where any will do.
+        self.lend_image: Optional[Lend] = detector.lend_image if self._takes_frames else None
         self.latency = latency or Latency()
         self._health = health or Health()
         self._classify_every = classify_every
@@ -79,16 +94,30 @@ class Pipeline:
             self._classes = classifier.model.classes
             self._smoother = Smoother(idle_indices(self._classes))
 
-    def process(self, frame: Frame) -> Result:
-        """Take in the next frame; return its hands and what began, holds, ended or was lost."""
+    def process(
+        self, frame: Frame, upcoming: Optional[Upcoming] = None, *, is_live: bool = True
+    ) -> Result:
+        """Take in the next frame; return its hands and what began, holds, ended or was lost.
+
+        upcoming: returns the frame of the next call if it is there already, else None, at once: a
+        GPU then works on it while this one's hands are worked out. It is asked when this frame's
+        maps are there, and unless is_live before that too: an early look would take a camera's
+        frame that a newer one might replace.
+        """
         self._frame = frame
         self.latency.add("decode", frame.decode_ms)
-        detections = detect_hands(
-            self._detector,
-            frame.image,
+        wait = self._take_started(frame)
+        if not is_live:
+            self._start_next(upcoming)
+        with self.latency.measure("detect"):
+            outputs = wait()
+        self._start_next(upcoming)
+        detections = find_hands(
+            self._detector.model,
+            outputs,
+            _image_wh(frame.image),
             self.latency,
             check=self._is_finite,
-            resized=frame.resized,
         )
         with self.latency.measure("track"):
             update = self._tracker.update(detections, time_s=frame.time_s)
@@ -114,16 +143,18 @@ class Pipeline:
         self.latency.add("total", _since_ms(frame))
         return Result(hands, events)
 
-    def prepare(self, image: np.ndarray) -> Optional[np.ndarray]:
-        """Return an image at the detector's input size, or None where the GPU resizes.
+    def prepare(self, frame: Frame) -> Frame:
+        """Return a frame with its image on the way to the GPU, or resized where the CPU does that.
 
         Any thread may call it.
         """
         model = self._detector.model
-        if getattr(self._detector, "takes_frames", False):
-            return None
+        if self._takes_frames:
+            with self.latency.measure("upload"):
+                return frame._replace(image=self._detector.upload(frame.image))
         with self.latency.measure("resize"):
-            return resize_image(image, input_wh=model.input_wh, resize=model.preprocess.resize)
+            rules = {"input_wh": model.input_wh, "resize": model.preprocess.resize}
+            return frame._replace(resized=resize_image(frame.image, **rules))
 
     def finish(self) -> List[GestureEvent]:
         """End all tracks, because the source has ended; return what closes their gestures."""
@@ -136,6 +167,27 @@ class Pipeline:
     def expire(self) -> List[GestureEvent]:
         """Lose all tracks, because no frame comes; return what that tells. Frames may go on."""
         return self.finish()
+
+    def _start(self, frame: Frame) -> Wait:
+        return start_detection(self._detector, frame.image, self.latency, resized=frame.resized)
+
+    def _start_next(self, upcoming: Optional[Upcoming]) -> None:
+        """Start the next frame if it waits already, where the detector runs beside this thread."""
+        if upcoming is None or self._ahead is not None or not self._takes_frames:
+            return
+        frame = upcoming()
+        if frame is not None:
+            self._ahead = _Ahead(frame, self._start(frame))
+
+    def _take_started(self, frame: Frame) -> Wait:
+        """Return what waits for this frame's maps; one that was started in vain is let go."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return self._start(frame)
+        if ahead.frame is frame:
+            return ahead.wait
+        ahead.wait()
+        return self._start(frame)
 
     def _is_finite(self, values: np.ndarray) -> bool:
         if np.isfinite(values).all():
@@ -185,24 +237,37 @@ class Pipeline:
         )
 
 
-def detect_hands(
-    engine: Any,
-    image: np.ndarray,
+def detect_hands(engine: Any, image: np.ndarray, latency: Latency) -> Detections:
+    """Return the detections in a frame (H, W, 3) above the model's confidence_threshold."""
+    wait = start_detection(engine, image, latency)
+    with latency.measure("detect"):
+        outputs = wait()
+    return find_hands(engine.model, outputs, _image_wh(image), latency)
+
+
+def start_detection(
+    engine: Any, image: np.ndarray, latency: Latency, *, resized: Optional[np.ndarray] = None
+) -> Wait:
+    """Feed a frame (H, W, 3) to a detector; return what waits for its maps.
+
+    resized: the frame at the engine's input size, where Pipeline.prepare has made it.
+    """
+    with latency.measure("preprocess"):
+        return feed(engine, image if resized is None else resized)
+
+
+def find_hands(
+    model: Any,
+    outputs: Mapping[str, np.ndarray],
+    image_wh: Tuple[int, int],
     latency: Latency,
     *,
     check: Optional[Callable[[np.ndarray], bool]] = None,
-    resized: Optional[np.ndarray] = None,
 ) -> Detections:
-    """Return the detections in a frame (H, W, 3) above the model's confidence_threshold.
+    """Return the detections in a detector's maps, in pixels of the frame that they are of.
 
     check: is called with each output map; cells that are not finite find nothing either way.
-    resized: the frame at the engine's input size, where Pipeline.prepare has made it.
     """
-    model = engine.model
-    with latency.measure("preprocess"):
-        wait = feed(engine, image if resized is None else resized)
-    with latency.measure("detect"):
-        outputs = wait()
     for values in outputs.values() if check else ():
         check(values)  # type: ignore[misc]
     coverage_name, bbox_name = model.map_names
@@ -213,7 +278,7 @@ def detect_hands(
             model.grid,
             model.postprocess,
             input_wh=model.input_wh,
-            image_wh=_image_wh(image),
+            image_wh=image_wh,
             apply_confidence_threshold=True,
             resize=model.preprocess.resize,
         )

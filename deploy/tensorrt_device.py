@@ -49,12 +49,16 @@ class Device:
         return int(self.cuda.mem_get_info()[0]) // MEBIBYTE
 
     def close(self) -> None:
-        """Free the frame and release the context."""
+        """Free the frames and release the context.
+
+        Frames that somebody still holds lie in its memory: it then stays until the process ends.
+        """
         with self.current():
             assert self.frames is not None
-            self.frames.close()
+            is_free = self.frames.close()
         self.frames = None
-        self._context.detach()
+        if is_free:
+            self._context.detach()
 
 
 _DEVICES: Dict[int, Device] = {}

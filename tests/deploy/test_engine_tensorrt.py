@@ -152,16 +152,19 @@ def test_classifier_finds_either_of_the_two_latest_frames_on_the_gpu(monkeypatch
     cuda.Device(0).retain_primary_context().push()
     store, stream = FrameStore(cuda, mapped=False), cuda.Stream()
     frames = [np.full((2, 3, 3), value, np.uint8) for value in range(3)]
-    places = [store.put(frame, stream) for frame in frames[:2]]
-    assert [store.take(frame, stream) for frame in frames[:2]] == places
+    places = [store.put(frame, stream).address for frame in frames[:2]]
+    assert [store.take(frame, stream).address for frame in frames[:2]] == places
     assert len(uploads) == 2
     store.take(frames[0], stream)
     assert len(uploads) == 3, "a frame is taken once only"
     again = [store.put(frames[2], stream) for _ in range(2)]
-    assert store.take(frames[2], stream) == again[1] != again[0], "the latest of an array's frames"
+    assert again[0].address != again[1].address
+    taken = store.take(frames[2], stream)
+    assert taken.image is again[1].image, "the latest of an array's frames"
+    del taken, again
     larger = np.zeros((4, 5, 3), np.uint8)
     store.take(larger, stream)
-    store.close()
+    assert store.close()
     assert cuda.ledger.allocations == 0
 
 
