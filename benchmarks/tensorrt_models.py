@@ -159,7 +159,7 @@ def quiet_inplace(network: DetectNet, clip: Path) -> None:
         least = torch.stack([values.flatten().topk(CELLS).values[-1] for values in logits])
         threshold = torch.logit(torch.tensor(POSTPROCESS.confidence_threshold))
         assert isinstance(head.bias, nn.Parameter)
-        head.bias += threshold - least.median()
+        head.bias.add_(threshold - least.median())
     hook.remove()
 
 

@@ -42,6 +42,7 @@ class Result(NamedTuple):
 
 
 Wait = Callable[[], Mapping[str, np.ndarray]]
+WaitRows = Callable[[], np.ndarray]
 Upcoming = Callable[[], Optional[Frame]]
 
 
@@ -119,25 +120,13 @@ class Pipeline:
             self.latency,
             check=self._is_finite,
         )
+        regions, classified = self._start_all(frame, detections.xyxy)
         with self.latency.measure("track"):
             update = self._tracker.update(detections, time_s=frame.time_s)
         tracks = update.track_id.tolist()
         changes = self._lose(update.lost)
-        regions = None
-        if self._classifier is not None:
-            due = [
-                n for n, t in enumerate(tracks) if (frame.number - t) % self._classify_every == 0
-            ]
-            rule = self._classifier.model.roi or RoiRule()
-            regions = expand_boxes(detections.xyxy, rule, image_wh=_image_wh(frame.image))
-            _, probabilities = classify_hands(
-                self._classifier, frame.image, detections.xyxy[due], self.latency
-            )
-            for track, row in zip([tracks[index] for index in due], probabilities):
-                if not self._is_finite(row):
-                    continue
-                found = self._smoother.update(track, row, time_s=frame.time_s)
-                changes += [(track, change) for change in found]
+        if regions is not None:
+            changes += self._classify(frame, tracks, regions, classified)
         hands = self._hands(detections, tracks, regions)
         events = [self._event(frame, change, hands) for change in changes]
         self.latency.add("total", _since_ms(frame))
@@ -188,6 +177,43 @@ class Pipeline:
             return ahead.wait
         ahead.wait()
         return self._start(frame)
+
+    def _start_all(
+        self, frame: Frame, xyxy: np.ndarray
+    ) -> Tuple[Optional[np.ndarray], Optional[WaitRows]]:
+        """Return the regions around all hands, and what waits for their probabilities.
+
+        None without a classifier; the second also where only the tracks tell which hands are due.
+        Where all are due a GPU classifies them while they are tracked.
+        """
+        if self._classifier is None:
+            return None, None
+        rule = self._classifier.model.roi or RoiRule()
+        regions = expand_boxes(xyxy, rule, image_wh=_image_wh(frame.image))
+        if self._classify_every > 1:
+            return regions, None
+        return regions, start_classification(self._classifier, frame.image, regions, self.latency)
+
+    def _classify(
+        self,
+        frame: Frame,
+        tracks: Sequence[int],
+        regions: np.ndarray,
+        classified: Optional[WaitRows],
+    ) -> List[Tuple[int, Change]]:
+        """Return what changes with the gestures of the hands that are due in this frame."""
+        every = self._classify_every
+        due = [n for n, t in enumerate(tracks) if (frame.number - t) % every == 0]
+        if classified is None:
+            classified = start_classification(
+                self._classifier, frame.image, regions[due], self.latency
+            )
+        changes = []
+        for track, row in zip([tracks[index] for index in due], classified()):
+            if self._is_finite(row):
+                found = self._smoother.update(track, row, time_s=frame.time_s)
+                changes += [(track, change) for change in found]
+        return changes
 
     def _is_finite(self, values: np.ndarray) -> bool:
         if np.isfinite(values).all():
@@ -288,15 +314,26 @@ def classify_hands(
     engine: Any, image: np.ndarray, xyxy: np.ndarray, latency: Latency
 ) -> Tuple[np.ndarray, np.ndarray]:
     """Return the regions (N, 4) around tight boxes (N, 4), and class probabilities (N, C)."""
-    model = engine.model
-    regions = expand_boxes(xyxy, model.roi or RoiRule(), image_wh=_image_wh(image))
+    rule = engine.model.roi or RoiRule()
+    regions = expand_boxes(xyxy, rule, image_wh=_image_wh(image))
+    return regions, start_classification(engine, image, regions, latency)()
+
+
+def start_classification(
+    engine: Any, image: np.ndarray, regions: np.ndarray, latency: Latency
+) -> WaitRows:
+    """Feed regions (N, 4) of a frame; return what waits for their class probabilities (N, C)."""
     if not len(regions):
-        return regions, np.zeros((0, len(model.classes)), np.float32)
+        return lambda: np.zeros((0, len(engine.model.classes)), np.float32)
     with latency.measure("crop"):
         wait = feed(engine, image, regions)
-    with latency.measure("classify"):
-        outputs = wait()
-    return regions, outputs[next(iter(model.outputs))]
+
+    def finish() -> np.ndarray:
+        with latency.measure("classify"):
+            outputs = wait()
+        return outputs[next(iter(engine.model.outputs))]
+
+    return finish
 
 
 def _check_kind(model: Any, kind: str) -> None:
