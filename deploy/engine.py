@@ -99,7 +99,7 @@ class Engine:
         return self._network.lend_image(tuple(shape))
 
     def upload(self, image: np.ndarray) -> np.ndarray:
-        """Start to copy a frame to the GPU; return it in lent memory, where put_frame finds it.
+        """Start to copy a frame to the GPU; return it where put_frame finds it, in lent memory.
 
         Where takes_frames; any thread may call it.
         """

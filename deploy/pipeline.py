@@ -53,6 +53,15 @@ class _Ahead(NamedTuple):
     wait: Wait
 
 
+class _Last(NamedTuple):
+    """The latest frame, as its events need it: without its picture."""
+
+    number: int
+    time_s: float
+    arrived_s: float
+    image_wh: Tuple[int, int]
+
+
 class Pipeline:
     """The runtime of one source: open engines (deploy.engine), tracker and smoother.
 
@@ -89,7 +98,7 @@ class Pipeline:
         self._tracker = Tracker()
         self._smoother = Smoother()
         self._classes: Sequence[str] = ()
-        self._frame: Optional[Frame] = None
+        self._last: Optional[_Last] = None
         if classifier is not None:
             _check_kind(classifier.model, "classifier")
             self._classes = classifier.model.classes
@@ -105,7 +114,9 @@ class Pipeline:
         maps are there, and unless is_live before that too: an early look would take a camera's
         frame that a newer one might replace.
         """
-        self._frame = frame
+        # Without the picture, whose memory would else be held between frames and past the end.
+        last = _Last(frame.number, frame.time_s, frame.arrived_s, _image_wh(frame.image))
+        self._last = last
         self.latency.add("decode", frame.decode_ms)
         wait = self._take_started(frame)
         if not is_live:
@@ -128,8 +139,8 @@ class Pipeline:
         if regions is not None:
             changes += self._classify(frame, tracks, regions, classified)
         hands = self._hands(detections, tracks, regions)
-        events = [self._event(frame, change, hands) for change in changes]
-        self.latency.add("total", _since_ms(frame))
+        events = [self._event(last, change, hands) for change in changes]
+        self.latency.add("total", _since_ms(frame.arrived_s))
         return Result(hands, events)
 
     def prepare(self, frame: Frame) -> Frame:
@@ -147,15 +158,18 @@ class Pipeline:
 
     def finish(self) -> List[GestureEvent]:
         """End all tracks, because the source has ended; return what closes their gestures."""
-        changes = self._lose(self._tracker.flush())
-        if self._frame is None:
-            return []
-        frame = self._frame._replace(arrived_s=time.perf_counter())
-        return [self._event(frame, change, []) for change in changes]
+        if self._ahead is not None:  # of a loop that ends before its source
+            self._ahead.wait()
+            self._ahead = None
+        return self.expire()
 
     def expire(self) -> List[GestureEvent]:
         """Lose all tracks, because no frame comes; return what that tells. Frames may go on."""
-        return self.finish()
+        changes = self._lose(self._tracker.flush())
+        if self._last is None:
+            return []
+        last = self._last._replace(arrived_s=time.perf_counter())
+        return [self._event(last, change, []) for change in changes]
 
     def _start(self, frame: Frame) -> Wait:
         return start_detection(self._detector, frame.image, self.latency, resized=frame.resized)
@@ -245,21 +259,21 @@ class Pipeline:
         return hands
 
     def _event(
-        self, frame: Frame, tracked: Tuple[int, Change], hands: Sequence[Hand]
+        self, last: _Last, tracked: Tuple[int, Change], hands: Sequence[Hand]
     ) -> GestureEvent:
         track, change = tracked
         hand = next((hand for hand in hands if hand.track == track), None)
         return change_event(
             change,
             classes=self._classes,
-            time=frame.time_s,
+            time=last.time_s,
             source=self._source,
-            frame=frame.number,
+            frame=last.number,
             track=track,
             box=None if hand is None else hand.xyxy,
             roi=None if hand is None else hand.roi,
-            image_wh=_image_wh(frame.image),
-            latency_ms=_since_ms(frame),
+            image_wh=last.image_wh,
+            latency_ms=_since_ms(last.arrived_s),
         )
 
 
@@ -341,9 +355,9 @@ def _check_kind(model: Any, kind: str) -> None:
         raise DeployError(f"model {model.name} is a {model.kind}, expected a {kind}")
 
 
-def _since_ms(frame: Frame) -> float:
+def _since_ms(arrived_s: float) -> float:
     """Milliseconds since a frame arrived, its wait for earlier frames included."""
-    return (time.perf_counter() - frame.arrived_s) * 1e3
+    return (time.perf_counter() - arrived_s) * 1e3
 
 
 def _image_wh(image: np.ndarray) -> Tuple[int, int]:

@@ -138,11 +138,18 @@ class TensorRtNetwork:
 
     def lend_image(self, shape: Tuple[int, ...]) -> Optional[np.ndarray]:
         """Return pinned memory for a frame (H, W, 3) uint8; see FrameStore.lend. Any thread."""
+        if not self._device.lends_frames:
+            return None
         with self._device.current():
             return self._frames().lend(shape)
 
     def upload(self, image: np.ndarray) -> np.ndarray:
-        """Start to copy a frame to the GPU; return it in pinned memory. Any thread."""
+        """Start to copy a frame to the GPU; return it in pinned memory. Any thread.
+
+        Where pinned memory is not for pictures, the frame itself: put_frame then copies it.
+        """
+        if not self._device.lends_frames:
+            return image
         with self._device.current():
             return self._frames().upload(image)
 

@@ -1,6 +1,7 @@
 """The pipeline on drawn frames, with engines in plain NumPy: hands, tracks, gestures, events."""
 
 import collections
+import weakref
 
 import numpy as np
 import pytest
@@ -270,3 +271,15 @@ def test_engine_that_takes_frames_gets_them_uploaded_and_none_resized():
     assert prepared.resized is None
     assert prepared.image is not frame.image
     assert pipeline.lend_image((4, 6, 3)).shape == (4, 6, 3)
+
+
+def test_end_lets_go_of_a_frame_that_was_started_and_of_every_picture():
+    frames = frames_of([[("fist", 192, 128)]] * 2)
+    detector = Ahead(numpy_detector())
+    pipeline = Pipeline(detector)
+    pipeline.process(frames[0], frames[1:].pop, is_live=False)
+    held = [weakref.ref(frame.image) for frame in frames]
+    pipeline.finish()
+    assert detector.diary == ["put", "put", "run", "run"]
+    frames.clear()
+    assert [reference() for reference in held] == [None, None]
