@@ -63,8 +63,10 @@ STEPS = 4
 BRANCH_GAIN = 0.7
 CLIP_WH = (1280, 720)
 # Cells of a frame in which a random detector finds something, and the frames that tell.
-CELLS = 12
-QUIET_FRAMES = 4
+CELLS = 4
+QUIET_FRAMES = 24
+# Its boxes: about so many grid scales from a cell to each side, as a hand's are.
+EXTENT = 1.0
 
 
 def main() -> int:
@@ -146,7 +148,8 @@ def randomize(network: nn.Module) -> None:
 
 
 def quiet_inplace(network: DetectNet, clip: Path) -> None:
-    """Shift the coverage so that CELLS cells of the clip's median frame reach the threshold."""
+    """Shift the coverage so that CELLS cells of the clip's median frame reach the threshold, and
+    give all boxes the size of a hand."""
     with open_source(str(clip)) as source:
         frames = [frame.image for frame in itertools.islice(source.frames(), QUIET_FRAMES)]
     head = network.get_submodule("output_cov")
@@ -160,6 +163,9 @@ def quiet_inplace(network: DetectNet, clip: Path) -> None:
         threshold = torch.logit(torch.tensor(POSTPROCESS.confidence_threshold))
         assert isinstance(head.bias, nn.Parameter)
         head.bias.add_(threshold - least.median())
+        box_head = network.get_submodule("output_bbox")
+        box_head.weight.mul_(0.1)
+        box_head.bias.fill_(EXTENT)
     hook.remove()
 
 
