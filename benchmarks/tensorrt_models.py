@@ -1,38 +1,50 @@
 """Gather what benchmarks/tensorrt_gpu.py needs on a GPU machine without network, in one folder.
 
     python -m benchmarks.tensorrt_models --out .work/tensorrt-gpu \\
-        --random resnet18 resnet34 gesture
-    python -m benchmarks.tensorrt_models --out .work/tensorrt-gpu --model models/export \\
+        --random resnet18 resnet34 gesture --clip-images FOLDER
+    python -m benchmarks.tensorrt_models --out .work/tensorrt-gpu --model office=models/export \\
         --model models/gesture --kitti data/kitti --split data/split/test.txt
 
 (minutes on 2 CPU cores.) OUT/models/NAME: copies of model folders, each with reference.npz, the
 answers of ONNX Runtime; OUT/expected.json: ONNX Runtime's average precision of detectors on the
-labelled frames, which are copied to OUT/images and OUT/labels; OUT/clip.mp4: a drawn 1280x720
-clip.
+labelled frames, which are copied to OUT/images and OUT/labels; OUT/clip.mp4: a 1280x720 clip of
+the pictures in a folder, drawn without one.
+
+"int8" in expected.json are ONNX Runtime's integer kernels, "int8_unfused" the Q/DQ file node by
+node in floating point, which is what the file says: the kernels round where the file does not.
 
 --random makes full networks of 960x544 (detectors) and 160x160 (gesture) with random weights of
 few distinct values, which compress to a fifth: speed does not depend on the values, and outputs
-can be compared; average precision wants trained ones.
+can be compared; average precision wants trained ones. The coverage of such a detector is shifted
+so that few cells of a frame find something, as in a trained one: post-processing else takes
+longer than the network.
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
+import onnxruntime
 import torch
 from torch import nn
 
-from benchmarks.runtime import draw_clip
+from benchmarks.runtime import FPS, draw_clip
 from deploy.core.cluster import Postprocess
-from deploy.core.model_json import read_model_json, write_model_json
+from deploy.core.model_json import ModelInfo, read_model_json, write_model_json
+from deploy.core.preprocess import images_to_batch
 from deploy.core.roi import RoiRule
 from deploy.engine import open_engine
 from deploy.evaluation import evaluate_model
-from deploy.frames import Frame, find_frames
+from deploy.frames import Frame, find_frames, read_image
 from deploy.reference import write_reference
+from deploy.source import list_images, open_source
 from stages.detectnet.checkpoint import Checkpoint, detector_info
 from stages.detectnet.compression_config import ExportConfig, RetrainConfig
 from stages.detectnet.exporting import FILES, export_detector
@@ -49,13 +61,25 @@ POSTPROCESS = Postprocess("nms", 0.1, 0.3, 1.0, 0.4, "max", 0.1, 4.0)
 STEPS = 4
 # Keeps a sum of two branches at the size of one.
 BRANCH_GAIN = 0.7
+CLIP_WH = (1280, 720)
+# Cells of a frame in which a random detector finds something, and the frames that tell.
+CELLS = 4
+QUIET_FRAMES = 24
+# Its boxes: about so many grid scales from a cell to each side, as a hand's are.
+EXTENT = 1.0
 
 
 def main() -> int:
     """Gather; print what was written."""
     args = parse_arguments()
-    folders = [make_random(name, args.out / "models" / name) for name in args.random]
-    folders += [copy_model(Path(model), args.out / "models") for model in args.model]
+    args.out.mkdir(parents=True, exist_ok=True)
+    clip = args.out / "clip.mp4"
+    if args.clip_images is None:
+        draw_clip(clip, num_frames=args.clip_frames)
+    else:
+        write_clip(clip, args.clip_images, num_frames=args.clip_frames)
+    folders = [make_random(name, args.out / "models" / name, clip) for name in args.random]
+    folders += [copy_model(model, args.out / "models") for model in args.model]
     for folder in folders:
         write_reference(folder, read_model_json(folder))
     if args.kitti is not None:
@@ -63,13 +87,20 @@ def main() -> int:
         frames = copy_frames(args.kitti, args.out, stems, limit=args.frames)
         expected = {folder.name: measure(folder, frames) for folder in folders}
         (args.out / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
-    draw_clip(args.out / "clip.mp4", num_frames=args.clip_frames)
     sys.stdout.write(f"tensorrt_models: {len(folders)} models -> {args.out}\n")
     return 0
 
 
-def make_random(name: str, folder: Path) -> Path:
-    """Write the model folder of a network with random weights."""
+def write_clip(path: Path, folder: Path, *, num_frames: int) -> None:
+    """Write the pictures of a folder as mp4, 1280x720, again and again."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, CLIP_WH)
+    for image_path in itertools.islice(itertools.cycle(list_images(folder)), num_frames):
+        writer.write(cv2.resize(read_image(image_path), CLIP_WH))
+    writer.release()
+
+
+def make_random(name: str, folder: Path, clip: Path) -> Path:
+    """Write the model folder of a network with random weights; clip: what it will see."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if name == "gesture":
@@ -77,9 +108,10 @@ def make_random(name: str, folder: Path) -> Path:
     torch.manual_seed(0)
     network = DetectNet(build_architecture(LAYERS[name], width=64, input_wh=INPUT_WH))
     randomize(network)
+    quiet_inplace(network.eval(), clip)
     images = torch.from_numpy(make_images(2, input_wh=INPUT_WH))
     config = RetrainConfig(fold_batch_norm=True, range_rule="calibrated")
-    quantized = quantize_model(network.eval(), [images], config)
+    quantized = quantize_model(network, [images], config)
     checkpoint = Checkpoint(strip_quantizers(quantized), read_ranges(quantized))
     # Of a random network rounding moves outputs by much: here it is only measured.
     export_detector(folder, checkpoint, ExportConfig(check_images=1, tolerance_float=1.0))
@@ -115,9 +147,33 @@ def randomize(network: nn.Module) -> None:
                 layer.weight.fill_(BRANCH_GAIN)
 
 
-def copy_model(source: Path, models: Path) -> Path:
-    """Copy a model folder, without the training file, under its own name."""
-    folder = models / source.resolve().name
+def quiet_inplace(network: DetectNet, clip: Path) -> None:
+    """Shift the coverage so that CELLS cells of the clip's median frame reach the threshold, and
+    give all boxes the size of a hand."""
+    with open_source(str(clip)) as source:
+        frames = [frame.image for frame in itertools.islice(source.frames(), QUIET_FRAMES)]
+    head = network.get_submodule("output_cov")
+    logits: list[torch.Tensor] = []
+    hook = head.register_forward_hook(lambda module, given, output: logits.append(output))
+    with torch.no_grad():
+        for image in frames:
+            width, height = INPUT_WH
+            network(torch.from_numpy(images_to_batch([image], input_wh=(width, height))))
+        least = torch.stack([values.flatten().topk(CELLS).values[-1] for values in logits])
+        threshold = torch.logit(torch.tensor(POSTPROCESS.confidence_threshold))
+        assert isinstance(head.bias, nn.Parameter)
+        head.bias.add_(threshold - least.median())
+        box_head = network.get_submodule("output_bbox")
+        box_head.weight.mul_(0.1)
+        box_head.bias.fill_(EXTENT)
+    hook.remove()
+
+
+def copy_model(named: str, models: Path) -> Path:
+    """Copy a model folder ("DIR", "NAME=DIR"), without the training file, under its own name."""
+    name, _, place = named.rpartition("=")
+    source = Path(place)
+    folder = models / (name or source.resolve().name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     info = read_model_json(source)
@@ -143,12 +199,34 @@ def copy_frames(kitti: Path, out: Path, stems: list[str] | None, *, limit: int) 
 def measure(folder: Path, frames: list[Frame]) -> dict[str, dict[str, float]]:
     """Return ONNX Runtime's ap and ap50 of a detector by precision; of a classifier nothing."""
     info = read_model_json(folder)
-    found = {}
-    for precision in ("fp32", "int8") if info.kind == "detector" else ():
+    found: dict[str, dict[str, float]] = {}
+    if info.kind != "detector":
+        return found
+    for precision in ("fp32", "int8"):
         with open_engine(folder, runtime="onnxruntime", precision=precision) as engine:
-            metrics = evaluate_model(engine.infer, info, frames).metrics
-        found[precision] = {"ap": float(metrics.ap), "ap50": float(metrics.ap50)}
+            found[precision] = _precisions(engine.infer, info, frames)
+    found["int8_unfused"] = _precisions(_run_unfused(folder, info), info, frames)
     return found
+
+
+def _run_unfused(folder: Path, info: ModelInfo) -> Any:
+    """Return the Q/DQ file as a function of a batch, without ONNX Runtime's integer kernels."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        str(folder / info.files["qdq"]), options, providers=["CPUExecutionProvider"]
+    )
+    names = list(info.outputs)
+
+    def infer(batch: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {info.input_name: batch}), strict=True))
+
+    return infer
+
+
+def _precisions(infer: Any, info: ModelInfo, frames: list[Frame]) -> dict[str, float]:
+    metrics = evaluate_model(infer, info, frames).metrics
+    return {"ap": float(metrics.ap), "ap50": float(metrics.ap50)}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -159,11 +237,12 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--model", action="append", default=[], metavar="DIR")
+    parser.add_argument("--model", action="append", default=[], metavar="[NAME=]DIR")
     parser.add_argument("--random", nargs="*", default=[], choices=(*LAYERS, "gesture"))
     parser.add_argument("--kitti", type=Path, metavar="DIR", help="folder of images/ and labels/")
     parser.add_argument("--split", metavar="FILE", help="list of frames (default: all)")
     parser.add_argument("--frames", type=int, default=60, metavar="N")
+    parser.add_argument("--clip-images", type=Path, metavar="DIR", help="pictures of the clip")
     parser.add_argument("--clip-frames", type=int, default=150, metavar="N")
     return parser.parse_args()
 

@@ -25,6 +25,7 @@ class Channel:
         self._finished = False
         self._closed = False
         self._interrupted = False
+        self._claimed: Any = None
         self._error: Optional[BaseException] = None
 
     def put(self, item: Any) -> bool:
@@ -39,6 +40,17 @@ class Channel:
             self._items.append(item)
             self._changed.notify_all()
             return not self._closed
+
+    def claim(self) -> Any:
+        """Return the item that the iteration yields next, or None if none waits; the reader's.
+
+        It is not dropped any more, and another call returns the same.
+        """
+        with self._changed:
+            if self._claimed is None and self._items:
+                self._claimed = self._items.popleft()
+                self._changed.notify_all()
+            return self._claimed
 
     def finish(self, error: Optional[BaseException] = None) -> None:
         """Say that no more comes; the reader gets what waits and then the error, if any."""
@@ -55,6 +67,7 @@ class Channel:
         with self._changed:
             self._closed = True
             self._items.clear()
+            self._claimed = None
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Any]:
@@ -67,7 +80,9 @@ class Channel:
         while not self._interrupted:
             item = None
             with self._changed:
-                if self._items:
+                if self._claimed is not None:
+                    item, self._claimed = self._claimed, None
+                elif self._items:
                     item = self._items.popleft()
                     self._changed.notify_all()
                 elif self._error is not None:

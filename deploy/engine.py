@@ -90,6 +90,21 @@ class Engine:
         """Whether the network makes its input of a frame itself, on the GPU: put_frame works."""
         return bool(getattr(self._network, "takes_frames", False))
 
+    def lend_image(self, shape: Sequence[int]) -> Optional[np.ndarray]:
+        """Return memory for a frame (H, W, 3) uint8 that the GPU reads without another copy.
+
+        It is to be written once; it serves again when nobody holds it or a part of it any more.
+        None when too many are held. Where takes_frames; any thread may call it.
+        """
+        return self._network.lend_image(tuple(shape))
+
+    def upload(self, image: np.ndarray) -> np.ndarray:
+        """Start to copy a frame to the GPU; return it where put_frame finds it, in lent memory.
+
+        Where takes_frames; any thread may call it.
+        """
+        return self._network.upload(image)
+
     def put_frame(self, image: np.ndarray, regions: Optional[np.ndarray] = None) -> None:
         """Start with a frame (H, W, 3) uint8 BGR; run_frame then answers for it.
 

@@ -62,7 +62,9 @@ def run_source(
     teller = Teller(sinks.events, health, also=also)
     pictures = [*sinks.pictures, recorder] if recorder is not None else sinks.pictures
     with contextlib.ExitStack() as stack:
-        frames = stack.enter_context(read_ahead(source, prepare=pipeline.prepare))
+        frames = stack.enter_context(
+            read_ahead(source, prepare=pipeline.prepare, lend=pipeline.lend_image)
+        )
         stack.enter_context(_on_signal(frames.interrupt))
         show = stack.enter_context(
             presenting(
@@ -83,7 +85,7 @@ def run_source(
                 driver.start()
 
         idle_s = deadline_s if source.is_live else float("inf")
-        loop = _Loop(pipeline, teller, health, idle_s, max_frames)
+        loop = _Loop(pipeline, teller, health, idle_s, max_frames, is_live=source.is_live)
         try:
             loop.run(frames, begin, show)
         finally:
@@ -105,6 +107,8 @@ class _Loop:
         health: Health,
         idle_s: float,
         max_frames: Optional[int],
+        *,
+        is_live: bool,
     ) -> None:
         self.num_frames = 0
         self._pipeline = pipeline
@@ -112,6 +116,8 @@ class _Loop:
         self._health = health
         self._idle_s = idle_s
         self._max_frames = max_frames
+        self._is_live = is_live
+        self._told_s = 0.0
 
     def run(self, frames: Channel, begin: Callable[[Any], None], show: Show) -> None:
         """Until the frames end, max_frames are done, or `show` is False."""
@@ -125,7 +131,8 @@ class _Loop:
                     if self.num_frames == 0:
                         begin((frame.image.shape[1], frame.image.shape[0]))
                     with watchdog.guard() as is_late:
-                        result = self._pipeline.process(frame)
+                        result = self._pipeline.process(frame, frames.claim, is_live=self._is_live)
+                    self._measure_period()
                     self.num_frames += 1
                     self._health.add_frame(frames.dropped)
                     if is_late():
@@ -139,6 +146,13 @@ class _Loop:
                         break
         finally:
             progress.clear()
+
+    def _measure_period(self) -> None:
+        """Record the time between one result and the next; a live source's is its camera's."""
+        now_s = time.perf_counter()
+        if self.num_frames > 0 and not self._is_live:
+            self._pipeline.latency.add("period", (now_s - self._told_s) * 1e3)
+        self._told_s = now_s
 
     def _on_late(self) -> None:
         self._health.fault(

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, NamedTuple, Optional, Union
+from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import cv2
 import numpy as np
@@ -56,8 +56,8 @@ class Frame(NamedTuple):
     """One picture of a source.
 
     image: (H, W, 3) uint8 BGR, nobody writes into it; number: from 0; time_s: see the module;
-    arrived_s: time.perf_counter() when it was decoded, which took decode_ms; resized: what
-    read_ahead's `prepare` made of it, if anything.
+    arrived_s: time.perf_counter() when it was decoded, which took decode_ms; resized: the image
+    at a network's input size, where read_ahead's `prepare` has made it.
     """
 
     image: np.ndarray
@@ -66,6 +66,10 @@ class Frame(NamedTuple):
     arrived_s: float
     decode_ms: float = 0.0
     resized: Optional[np.ndarray] = None
+
+
+Prepare = Callable[[Frame], Frame]
+Lend = Callable[[Tuple[int, ...]], Optional[np.ndarray]]
 
 
 class VideoSource:
@@ -97,22 +101,26 @@ class VideoSource:
         # Times of a live source never run backwards, not even when the clock is set.
         self._epoch_s = time.time() - time.monotonic()
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the frames in order.
+    def frames(self, lend: Optional[Lend] = None) -> Iterator[Frame]:
+        """Yield the frames in order, decoded into memory that `lend` gives for their shape.
 
         A live source that gives none is opened again, with longer and longer waits, until `stop`;
         numbers go on. Raises DeployError when a file holds no frame.
         """
         number = 0
+        shape: Optional[Tuple[int, ...]] = None  # the first frame tells it
         while True:
+            room = lend(shape) if lend is not None and shape is not None else None
             started = time.perf_counter()
             with self._reading:
-                is_read, image = self._capture.read()
+                is_read, image = self._read(room)
+            room = None
             if not is_read and self.is_live and self._reopen():
                 continue
             if not is_read:
                 break
             self._health.recover("source", f"{self.uri}: gives frames again")
+            shape = image.shape
             time_s = self._epoch_s + time.monotonic() if self.is_live else number / self.fps
             yield _frame(flip_image(image, self._flip), number, time_s, started)
             number += 1
@@ -128,6 +136,10 @@ class VideoSource:
         if self._reading.acquire(timeout=JOIN_TIMEOUT_S):
             self._capture.release()
             self._reading.release()
+
+    def _read(self, room: Optional[np.ndarray]) -> Tuple[bool, np.ndarray]:
+        """Decode a frame; into `room` if that is of its shape, else OpenCV makes another array."""
+        return self._capture.read() if room is None else self._capture.read(room)
 
     def _reopen(self) -> bool:
         """Open the source again, however long it takes; False when it is to stop."""
@@ -166,8 +178,11 @@ class FolderSource:
         if not self._paths:
             raise DeployError(f"{uri}: holds no image; expected {', '.join(IMAGE_SUFFIXES)} files")
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the frames in order. Raises DeployError that names an image it cannot read."""
+    def frames(self, lend: Optional[Lend] = None) -> Iterator[Frame]:
+        """Yield the frames in order; imread makes its own arrays, whatever `lend` gives.
+
+        Raises DeployError that names an image it cannot read.
+        """
         for number, path in enumerate(self._paths):
             started = time.perf_counter()
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
@@ -217,19 +232,21 @@ def read_ahead(
     source: Source,
     *,
     depth: Optional[int] = None,
-    prepare: Optional[Callable[[np.ndarray], Optional[np.ndarray]]] = None,
+    prepare: Optional[Prepare] = None,
+    lend: Optional[Lend] = None,
 ) -> Iterator[Channel]:
     """Decode on a thread of its own; the block iterates over the frames.
 
     depth: frames that may wait; READ_AHEAD, or READ_AHEAD_LIVE of a live source, which drops its
-    oldest waiting frame when nobody is ready; others wait. prepare: makes `resized` of a frame's
-    image at once, while that is still in the processor's cache. The iteration raises what the
-    source raises.
+    oldest waiting frame when nobody is ready; others wait. lend: gives memory for frames of a
+    shape, or None; prepare: is called with each frame at once, while that is still in the
+    processor's cache, and returns the one to go on with. The iteration raises what the source
+    raises.
     """
     if depth is None:
         depth = READ_AHEAD_LIVE if source.is_live else READ_AHEAD
     channel = Channel(depth, drop_oldest=source.is_live)
-    thread = threading.Thread(target=_pump, args=(source, channel, prepare), daemon=True)
+    thread = threading.Thread(target=_pump, args=(source, channel, prepare, lend), daemon=True)
     thread.start()
     try:
         yield channel
@@ -256,12 +273,13 @@ def list_images(folder: Path) -> List[Path]:
 def _pump(
     source: Source,
     channel: Channel,
-    prepare: Optional[Callable[[np.ndarray], Optional[np.ndarray]]],
+    prepare: Optional[Prepare],
+    lend: Optional[Lend],
 ) -> None:
     try:
-        for frame in source.frames():
+        for frame in source.frames() if lend is None else source.frames(lend):
             if prepare is not None:
-                frame = frame._replace(resized=prepare(frame.image))
+                frame = prepare(frame)
             if not channel.put(frame):
                 break
     except BaseException as error:  # handed to the reader, which raises it

@@ -11,6 +11,7 @@ from deploy.core.errors import DeployError
 from deploy.tensorrt_frames import FrameStore
 
 MEBIBYTE = 1 << 20
+COHERENT_SM = (7, 2)
 
 
 class Device:
@@ -31,6 +32,9 @@ class Device:
         self.name = str(device.name())
         self.sm = "{}.{}".format(*device.compute_capability())
         self.is_integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
+        # On Nano and TX2 the CPU reads mapped memory without its caches: pictures are not to be
+        # drawn or encoded from there (CUDA for Tegra, "I/O coherency": from SM 7.2 on).
+        self.lends_frames = not self.is_integrated or device.compute_capability() >= COHERENT_SM
         self._context = device.retain_primary_context()
         self.frames: Optional[FrameStore] = FrameStore(cuda, mapped=self.is_integrated)
         self.num_users = 0
@@ -49,12 +53,16 @@ class Device:
         return int(self.cuda.mem_get_info()[0]) // MEBIBYTE
 
     def close(self) -> None:
-        """Free the frame and release the context."""
+        """Free the frames and release the context.
+
+        Frames that somebody still holds lie in its memory: it then stays until the process ends.
+        """
         with self.current():
             assert self.frames is not None
-            self.frames.close()
+            is_free = self.frames.close()
         self.frames = None
-        self._context.detach()
+        if is_free:
+            self._context.detach()
 
 
 _DEVICES: Dict[int, Device] = {}

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -97,6 +97,7 @@ class Kernel:
         self._function = self._module.get_function(FUNCTION)
         self._function.prepare(SIGNATURE)
         self._input_wh, self._preprocess = input_wh, preprocess
+        self._arguments: Dict[Tuple[Tuple[int, int], bool], Tuple[Any, ...]] = {}
 
     def launch(
         self,
@@ -116,15 +117,18 @@ class Kernel:
         """
         width, height = self._input_wh
         grid = (-(-width // BLOCK[0]), -(-height // BLOCK[1]), count)
-        arguments = kernel_arguments(
-            frame=frame,
-            frame_wh=frame_wh,
-            regions=regions,
-            out=out,
-            input_wh=self._input_wh,
-            preprocess=self._preprocess,
-            is_crop=is_crop,
-        )
+        kept = self._arguments.get((frame_wh, is_crop))
+        if kept is None:
+            kept = self._arguments[frame_wh, is_crop] = kernel_arguments(
+                frame=0,
+                frame_wh=frame_wh,
+                regions=0,
+                out=0,
+                input_wh=self._input_wh,
+                preprocess=self._preprocess,
+                is_crop=is_crop,
+            )
+        arguments = (frame,) + kept[1:3] + (regions, out) + kept[5:]
         self._function.prepared_async_call(grid, BLOCK, stream, *arguments)
 
 

@@ -15,7 +15,7 @@ from deploy.core.errors import DeployError
 from deploy.core.model_json import ModelInfo
 from deploy.tensorrt_calls import calls_for, split_tensors
 from deploy.tensorrt_device import MEBIBYTE, Device, acquire, release
-from deploy.tensorrt_frames import FrameFeeder
+from deploy.tensorrt_frames import FrameFeeder, FrameStore
 from deploy.tensorrt_kernel import Kernel
 from deploy.tensorrt_memory import Buffer
 from deploy.tensorrt_messages import create
@@ -50,10 +50,14 @@ class Ticket(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """A call under way: the tickets of the parts that have begun, and those that have not."""
+    """A call under way: the tickets of the parts that have begun, and those that have not.
+
+    frame: what the kernel reads, held until it has.
+    """
 
     tickets: List[Ticket]
     rest: List[Filler]
+    frame: Optional[np.ndarray] = None
 
 
 class TensorRtNetwork:
@@ -132,6 +136,23 @@ class TensorRtNetwork:
         with self._device.current():
             return self._finish(ticket)
 
+    def lend_image(self, shape: Tuple[int, ...]) -> Optional[np.ndarray]:
+        """Return pinned memory for a frame (H, W, 3) uint8; see FrameStore.lend. Any thread."""
+        if not self._device.lends_frames:
+            return None
+        with self._device.current():
+            return self._frames().lend(shape)
+
+    def upload(self, image: np.ndarray) -> np.ndarray:
+        """Start to copy a frame to the GPU; return it in pinned memory. Any thread.
+
+        Where pinned memory is not for pictures, the frame itself: put_frame then copies it.
+        """
+        if not self._device.lends_frames:
+            return image
+        with self._device.current():
+            return self._frames().upload(image)
+
     def put_frame(self, image: np.ndarray, regions: Optional[np.ndarray] = None) -> None:
         """Start with a frame (H, W, 3) uint8 BGR and return at once; two may be under way.
 
@@ -139,10 +160,10 @@ class TensorRtNetwork:
         input. Raises ValueError for a third frame.
         """
         assert self._feeder is not None  # takes_frames
-        self._check_free()  # before the upload, which would touch a frame under way
+        self._check_free()
         with self._device.current():
-            fillers = self._feeder.put(image, regions, largest=self.max_batch)
-            self._frames_under_way.append(self._begin(fillers))
+            held, fillers = self._feeder.put(image, regions, largest=self.max_batch)
+            self._frames_under_way.append(self._begin(fillers)._replace(frame=held))
 
     def run_frame(self) -> Dict[str, np.ndarray]:
         """Wait for the oldest frame put; return the outputs (N, ...) by name."""
@@ -181,6 +202,8 @@ class TensorRtNetwork:
         if self._device is None:
             return
         with self._device.current():
+            if self._frames_under_way:  # started ahead of a loop that has ended
+                self._stream.synchronize()
             self._feeder = self._calls = None
             # The context before its engine, and that before its runtime.
             self._context = None
@@ -249,8 +272,11 @@ class TensorRtNetwork:
 
     def _make_feeder(self, kernel: Path) -> FrameFeeder:
         loaded = Kernel(self._cuda, kernel, self._model.input_wh, self._model.preprocess)
+        return FrameFeeder(loaded, self._frames(), self._stream, self._new_buffer)
+
+    def _frames(self) -> FrameStore:
         assert self._device.frames is not None  # until the device is closed
-        return FrameFeeder(loaded, self._device.frames, self._stream, self._new_buffer)
+        return self._device.frames
 
     def _begin(self, fillers: List[Filler]) -> Pending:
         """Start as many parts as there are free slots, at least one."""

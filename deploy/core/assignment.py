@@ -5,7 +5,7 @@ Method: shortest augmenting paths with dual potentials, rows one after another, 
 hands of a frame that is faster than NumPy.
 """
 
-from typing import List
+from typing import List, Optional
 
 import numpy as np
 
@@ -23,13 +23,22 @@ def assign_pairs(scores: np.ndarray, *, least_score: float) -> List[int]:
         raise ValueError(f"least_score {least_score}; expected more than 0")
     num_rows, num_columns = scores.shape
     possible = scores >= least_score
-    if possible.sum(axis=0, initial=0).max(initial=0) <= 1 >= possible.sum(axis=1).max(initial=0):
-        return [int(row.argmax()) if row.any() else UNPAIRED for row in possible]
+    only = _only_pairs(possible.tolist())
+    if only is not None:
+        return only
     # A column of its own for each row means no pair, at no cost; a pair gains its score.
     costs = np.zeros((num_rows, num_columns + num_rows))
     costs[:, :num_columns] = np.where(possible, -scores, float(num_rows))
     columns = _cheapest_columns(costs.tolist())
     return [column if column < num_columns else UNPAIRED for column in columns]
+
+
+def _only_pairs(possible: List[List[bool]]) -> Optional[List[int]]:
+    """Return the column of each row where no row and no column has a choice; else None."""
+    columns = [row.index(True) if True in row else UNPAIRED for row in possible]
+    taken = [column for column in columns if column != UNPAIRED]
+    has_choice = len(set(taken)) < len(taken) or any(row.count(True) > 1 for row in possible)
+    return None if has_choice else columns
 
 
 def _cheapest_columns(costs: List[List[float]]) -> List[int]:

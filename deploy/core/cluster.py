@@ -121,11 +121,17 @@ def cluster_detections(
     class count. Ties of confidence are ordered by class, then by strongest cell. No cells: no
     detections.
     """
-    kinds = np.unique(cells.class_id)
-    parts = [_cluster_class(cells, postprocess, int(kind)) for kind in kinds]
-    if not parts:
+    kinds = sorted(set(cells.class_id.tolist()))
+    if not kinds:
         return no_detections()
-    merged = Detections(*(np.concatenate(fields) for fields in zip(*parts)))
+    if len(kinds) == 1:
+        merged = _cluster_class(cells, postprocess, kinds[0])
+    else:
+        parts = [
+            _cluster_class(take_detections(cells, cells.class_id == kind), postprocess, kind)
+            for kind in kinds
+        ]
+        merged = Detections(*(np.concatenate(fields) for fields in zip(*parts)))
     keep = merged.xyxy[:, 3] - merged.xyxy[:, 1] > postprocess.minimum_box_height
     if apply_confidence_threshold:
         keep &= merged.confidence >= postprocess.confidence_threshold
@@ -149,17 +155,25 @@ def postprocess_maps(
     coverage: (C, H, W); bbox: (4 * C, H, W); resize: how the image was brought to input_wh.
     Cells are clipped to the network input before they are merged, as in TAO.
     """
-    cells = decode_cells(coverage, bbox, grid, coverage_threshold=postprocess.coverage_threshold)
+    threshold = postprocess.coverage_threshold
     if apply_confidence_threshold and (postprocess.cluster, postprocess.confidence) == STRONGEST:
         # A cell below the threshold can neither be a detection nor change a stronger one: without
         # them there are ten cells instead of two hundred to compare with each other.
-        cells = take_detections(cells, cells.confidence >= postprocess.confidence_threshold)
+        threshold = max(threshold, _largest_below(postprocess.confidence_threshold))
+    cells = decode_cells(coverage, bbox, grid, coverage_threshold=threshold)
+    if not len(cells.confidence):
+        return no_detections()
     cells = cells._replace(xyxy=clip_boxes(cells.xyxy, input_wh))
     found = cluster_detections(
         cells, postprocess, apply_confidence_threshold=apply_confidence_threshold
     )
     xyxy = boxes_to_image(found.xyxy, input_wh=input_wh, image_wh=image_wh, resize=resize)
     return found._replace(xyxy=clip_boxes(xyxy, image_wh))
+
+
+def _largest_below(value: float) -> float:
+    """Return the largest float32 below a value: x > it is x >= value, as float32."""
+    return float(np.nextafter(np.float32(value), np.float32(-np.inf)))
 
 
 def _check_choice(name: str, value: str, known: Tuple[str, ...]) -> None:
@@ -181,10 +195,10 @@ def _components(near: np.ndarray) -> np.ndarray:
 
 
 def _cluster_class(cells: Detections, postprocess: Postprocess, kind: int) -> Detections:
-    mine = take_detections(cells, cells.class_id == kind)
-    x_min, y_min, x_max, y_max = mine.xyxy.T
-    order = np.lexsort((y_max, x_max, y_min, x_min, -mine.confidence))[:MAX_CELLS]
-    mine = take_detections(mine, order)
+    """Merge cells that are all of one class."""
+    x_min, y_min, x_max, y_max = cells.xyxy.T
+    order = np.lexsort((y_max, x_max, y_min, x_min, -cells.confidence))[:MAX_CELLS]
+    mine = take_detections(cells, order)
     if postprocess.cluster == "nms":
         iou = box_iou(mine.xyxy, mine.xyxy)
         labels = suppress(iou, iou_threshold=postprocess.iou_threshold)

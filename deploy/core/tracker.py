@@ -156,5 +156,7 @@ class Tracker:
 
 def _widen(xyxy: np.ndarray, reach: float) -> np.ndarray:
     """Boxes (N, 4) about the same centres, larger by `reach` of their width and height."""
+    if reach == 0:
+        return xyxy
     margin = (xyxy[:, 2:] - xyxy[:, :2]) * (reach / 2)
     return np.concatenate([xyxy[:, :2] - margin, xyxy[:, 2:] + margin], axis=1)

@@ -2,11 +2,14 @@
 
 import json
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import tensorrt_gpu, tensorrt_models
+from benchmarks.tensorrt_gpu_builds import VARIANTS, Job, built_folder, run_processes
 from deploy import tensorrt_kernel
 from tests.deploy.clips import write_clip
 from tests.deploy.host_kernel import compile_for_host
@@ -52,16 +55,26 @@ def test_every_engine_loop_and_bad_input_is_in_the_document(
         assert row["within_tolerance"], row
         assert row["apis"] == {"tried": ["bindings", "named"], "largest_difference": 0.0}
         assert row["gpu_ms"]["samples"] == 3
-    assert rows["fp16"]["ap_difference"] == 0.0
-    assert rows["int8_qdq"]["ap_difference"] == 0.0
+    assert rows["fp16"]["ap_less_fp32"] == 0.0
+    assert {rows["int8_qdq"][f"ap_less_{name}"] for name in ("int8", "int8_unfused")} == {0.0}
     assert "no file for it" in document["models"]["gesture"]["int8_qdq"]["error"]
     assert document["kernel"]["detector"]["levels_p99"] <= 1.01
     assert document["kernel"]["gesture"]["levels_p99"] <= 1.01
-    loop = document["loops"]["detector fp16"]
-    assert loop["ratio"] > 0
-    assert loop["overlapped"]["samples"] == 2
+    assert set(document["loops"]) == {
+        f"detector {name}{more}" for name in ("fp16", "int8_qdq") for more in ("", " and gestures")
+    }
+    loop = document["loops"]["detector fp16 and gestures"]
+    assert loop["hands_per_frame"] == 1.0
+    assert loop["from_memory"]["period"]["samples"] == 22
     assert {"preprocess", "detect", "crop", "classify", "total"} <= set(loop["steps"])
     assert loop["deploy.run"]["frames"] == 2
+    engines = loop["gpu_copies_ms"]
+    assert loop["engines_ms"] == pytest.approx(
+        engines["detector"]["p50_ms"] + engines["gesture"]["p50_ms"], abs=1e-3
+    )
+    assert loop["period_ratio"] == pytest.approx(loop["period_ms"] / loop["engines_ms"], abs=1e-2)
+    assert loop["is_within"] == (loop["period_ms"] <= 1.3 * loop["engines_ms"])
+    assert set(document["loops"]["detector fp16"]["gpu_copies_ms"]) == {"detector"}
     answers = document["bad_input"]
     assert "Magic tag does not match" in answers["cut engine"]
     assert "cannot read it" in answers["cut onnx"]
@@ -72,15 +85,66 @@ def test_every_engine_loop_and_bad_input_is_in_the_document(
 def test_builds_stop_when_the_time_is_over(
     gathered: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    document = measure(monkeypatch, capsys, gathered, "--budget-s", "0", "--parts", "models")
+    errors = {row["error"] for row in document["models"]["detector"].values()}
+    assert errors == {"left out, the time is over; raise --budget-s or run it again"}
+
+
+def test_second_run_goes_on_where_the_first_was_cut(
+    gathered: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--parts", "models", "--models", "detector", "--variants"]
+    first = measure(monkeypatch, capsys, gathered, *words, "fp16")["models"]["detector"]
+    assert set(first) == {"fp16"}
+    engine = gathered / "built" / "fp16" / "detector" / "tensorrt" / "fp16" / "model.engine"
+    written = engine.stat().st_mtime_ns
+    second = measure(monkeypatch, capsys, gathered, *words, "fp16", "int8_qdq")
+    rows = second["models"]["detector"]
+    assert rows["fp16"] == first["fp16"]
+    assert "error" not in rows["int8_qdq"]
+    assert engine.stat().st_mtime_ns == written
+
+
+def test_processes_run_so_many_at_a_time_and_their_errors_are_told(tmp_path: Path) -> None:
+    jobs = [Job(tmp_path / "models" / f"m{n}", VARIANTS[0]) for n in range(5)]
+    for job in jobs:
+        built_folder(job).mkdir(parents=True)
+    count = "import os,sys,time; d=sys.argv[1]; open(f'{d}/{os.getpid()}','w').close()"
+    count += "; time.sleep(0.3); n=len(os.listdir(d)); os.remove(f'{d}/{os.getpid()}')"
+    count += "; sys.exit(n > 2)"
+    (tmp_path / "alive").mkdir()
+    commands = {job: [sys.executable, "-c", count, str(tmp_path / "alive")] for job in jobs[:4]}
+    commands[jobs[4]] = [sys.executable, "-c", "raise SystemExit('error: no memory')"]
+    far_s = time.perf_counter() + 60
+    errors = run_processes(commands, processes=2, deadline_s=far_s)
+    assert errors == {jobs[4]: "error: no memory"}
+
+
+def test_processes_are_ended_when_the_time_is_over(tmp_path: Path) -> None:
+    jobs = [Job(tmp_path / "models" / f"m{n}", VARIANTS[0]) for n in range(3)]
+    for job in jobs:
+        built_folder(job).mkdir(parents=True)
+    commands = {job: [sys.executable, "-c", "import time; time.sleep(60)"] for job in jobs}
+    started = time.perf_counter()
+    errors = run_processes(commands, processes=2, deadline_s=started + 0.5)
+    assert set(errors) == set(jobs)
+    assert all("the time is over" in error for error in errors.values())
+    assert time.perf_counter() - started < 30
+
+
+def measure(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    *words: str,
+) -> Any:
+    """Run the program without a kernel; return its document."""
     monkeypatch.setattr(tensorrt_kernel, "find_nvcc", lambda: None)
     use_device(monkeypatch)
     capsys.readouterr()
-    words = ["tensorrt_gpu", str(gathered), "--repeats", "3", "--budget-s", "0"]
-    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(sys, "argv", ["tensorrt_gpu", str(folder), "--repeats", "3", *words])
     assert tensorrt_gpu.main() == 0
-    document = json.loads(capsys.readouterr().out)
-    errors = {row["error"] for rows in document["models"].values() for row in rows.values()}
-    assert errors == {"left out, the time is over; raise --budget-s"}
+    return json.loads(capsys.readouterr().out)
 
 
 def write_cubin(command: list[str]) -> str:

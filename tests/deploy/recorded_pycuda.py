@@ -5,6 +5,7 @@ were retained, and that a context is current wherever CUDA wants one.
 """
 
 import ctypes
+import threading
 import time
 import types
 
@@ -29,8 +30,15 @@ class Ledger:
     def __init__(self):
         self.allocations = 0
         self.retained = 0
-        self.current = []
+        self._contexts = threading.local()
         self.limit = 1 << 34
+
+    @property
+    def current(self):
+        """The contexts that this thread has pushed: each thread has a stack of its own."""
+        if not hasattr(self._contexts, "stack"):
+            self._contexts.stack = []
+        return self._contexts.stack
 
     def need_context(self):
         if not self.current:
@@ -114,7 +122,11 @@ def make_pycuda(
             ledger.need_context()
 
         def wait_for_event(self, event):
+            ledger.need_context()
             assert event.recorded_s is not None
+
+        def synchronize(self):
+            ledger.need_context()
 
     class Event:
         def __init__(self, flags=0):
@@ -122,6 +134,7 @@ def make_pycuda(
             self.recorded_s = None
 
         def record(self, stream=None):
+            ledger.need_context()
             self.recorded_s = time.perf_counter()
 
         def synchronize(self):

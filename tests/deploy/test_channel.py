@@ -84,3 +84,41 @@ def test_interrupt_ends_a_waiting_reader():
     assert list(channel) == []
     assert time.perf_counter() - started < 5
     timer.join()
+
+
+def test_claimed_item_is_the_next_one_and_is_not_dropped():
+    channel = Channel(1, drop_oldest=True)
+    assert channel.claim() is None
+    channel.put(0)
+    assert channel.claim() == 0
+    for item in (1, 2):
+        channel.put(item)
+    assert channel.claim() == 0
+    channel.finish()
+    assert list(channel) == [0, 2]
+    assert channel.dropped == 1
+    assert channel.claim() is None
+
+
+def test_claim_makes_room_for_a_writer_that_waits():
+    channel = Channel(1)
+    writer = threading.Thread(target=lambda: [channel.put(item) for item in range(3)])
+    writer.start()
+    reader = iter(channel)
+    assert next(reader) == 0
+    while channel.claim() is None:
+        pass
+    assert [next(reader), next(reader)] == [1, 2]
+    writer.join(10)
+    assert not writer.is_alive()
+
+
+def test_claimed_item_comes_before_the_writers_error():
+    channel = Channel(2)
+    channel.put(0)
+    assert channel.claim() == 0
+    channel.finish(OSError("gone"))
+    reader = iter(channel)
+    assert next(reader) == 0
+    with pytest.raises(OSError, match="gone"):
+        next(reader)

@@ -1,10 +1,14 @@
 """The pipeline on drawn frames, with engines in plain NumPy: hands, tracks, gestures, events."""
 
+import collections
+import weakref
+
 import numpy as np
 import pytest
 
 from deploy.core.errors import DeployError
 from deploy.core.smoother import Phase
+from deploy.feed import feed
 from deploy.pipeline import Pipeline
 from deploy.source import Frame
 from tests.deploy.tiny_models import draw_frame, numpy_classifier, numpy_detector
@@ -157,7 +161,7 @@ def test_each_hand_is_classified_in_every_third_frame_when_asked():
 def test_frame_that_was_resized_ahead_gives_the_same():
     frames = frames_of([[("fist", 192, 128)]] * 4)
     pipeline = Pipeline(numpy_detector(), numpy_classifier())
-    ahead = [frame._replace(resized=pipeline.prepare(frame.image)) for frame in frames]
+    ahead = [pipeline.prepare(frame) for frame in frames]
     assert ahead[0].resized.shape == (96, 160, 3)
     stories = []
     for given in (frames, ahead):
@@ -168,7 +172,114 @@ def test_frame_that_was_resized_ahead_gives_the_same():
     assert len(stories[0]) == 4
 
 
-def test_engine_that_takes_frames_gets_none_resized():
-    detector = numpy_detector()
-    detector.takes_frames = True
-    assert Pipeline(detector).prepare(draw_frame([])) is None
+class Ahead:
+    """A NumPy engine in a GPU's place: it takes whole frames, two at a time, and keeps a diary."""
+
+    takes_frames = True
+
+    def __init__(self, engine):
+        self.engine, self.model, self.diary = engine, engine.model, []
+        self._waiting = collections.deque()
+
+    def lend_image(self, shape):
+        return np.empty(shape, np.uint8)
+
+    def upload(self, image):
+        self.diary.append("upload")
+        return image.copy()
+
+    def put_frame(self, image, regions=None):
+        assert len(self._waiting) < 2
+        self.diary.append("put")
+        self._waiting.append((image, regions))
+
+    def run_frame(self):
+        self.diary.append("run")
+        return feed(self.engine, *self._waiting.popleft())()
+
+
+def told(results, last):
+    hands = [[h._replace(xyxy=h.xyxy.tolist(), roi=None) for h in r.hands] for r in results]
+    events = [event for result in results for event in result.events] + last
+    return hands, [event._replace(latency_ms=0) for event in events]
+
+
+def run_ahead(frames, script, *, is_live):
+    """Process frames; script tells for each look ahead whether the next frame is there already."""
+    pipeline = Pipeline(Ahead(numpy_detector()), Ahead(numpy_classifier()), source="drawn")
+    script = iter(script)
+    results = []
+    for index, frame in enumerate(frames):
+
+        def upcoming(following=frames[index + 1 : index + 2]):
+            return following[0] if following and next(script) else None
+
+        results.append(pipeline.process(frame, upcoming, is_live=is_live))
+    return told(results, pipeline.finish())
+
+
+def moving_hands(seed):
+    random = np.random.RandomState(seed)
+    gestures = ["fist", "ok", "stop", "random"]
+    story = []
+    for _ in range(4):
+        gesture, x = gestures[random.randint(4)], int(random.randint(0, 300))
+        story += [[(gesture, x + 8 * n, 64)] if random.rand() > 0.2 else [] for n in range(5)]
+    return frames_of(story)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("is_live", [False, True])
+def test_looking_ahead_changes_no_hand_and_no_event(seed, is_live):
+    frames = moving_hands(seed)
+    pipeline = Pipeline(numpy_detector(), numpy_classifier(), source="drawn")
+    plain = told([pipeline.process(frame) for frame in frames], pipeline.finish())
+    assert any(plain[0])
+    for share in (0.0, 0.5, 1.0):
+        script = np.random.RandomState(seed).rand(100) < share
+        assert run_ahead(frames, script, is_live=is_live) == plain
+
+
+def test_file_is_looked_ahead_before_the_wait_and_a_camera_after_it():
+    frames = frames_of([[("fist", 192, 128)]] * 2)
+    for is_live, diary in ((False, ["put", "put", "run"]), (True, ["put", "run", "put"])):
+        detector = Ahead(numpy_detector())
+        Pipeline(detector).process(frames[0], lambda: frames[1], is_live=is_live)
+        assert detector.diary == diary
+
+
+def test_frame_that_was_started_in_vain_is_let_go():
+    frames = frames_of([[("fist", 64, 64)], [("fist", 384, 64)], [("fist", 72, 64)]])
+    pipeline = Pipeline(Ahead(numpy_detector()))
+    pipeline.process(frames[0], lambda: frames[1], is_live=False)
+    (hand,) = pipeline.process(frames[2]).hands
+    assert (hand.track, hand.xyxy[0] < 192) == (1, True)
+
+
+def test_engine_on_the_cpu_is_not_asked_for_the_next_frame():
+    pipeline = Pipeline(numpy_detector())
+    pipeline.process(frames_of([[]])[0], lambda: pytest.fail("asked"), is_live=False)
+    assert pipeline.lend_image is None
+
+
+def test_engine_that_takes_frames_gets_them_uploaded_and_none_resized():
+    detector = Ahead(numpy_detector())
+    pipeline = Pipeline(detector)
+    frame = frames_of([[]])[0]
+    prepared = pipeline.prepare(frame)
+    assert detector.diary == ["upload"]
+    assert prepared.resized is None
+    assert prepared.image is not frame.image
+    assert pipeline.lend_image((4, 6, 3)).shape == (4, 6, 3)
+
+
+def test_end_lets_go_of_a_frame_that_was_started_and_of_every_picture():
+    frames = frames_of([[("fist", 192, 128)]] * 2)
+    detector = Ahead(numpy_detector())
+    pipeline = Pipeline(detector)
+    pipeline.process(frames[0], frames[1:].pop, is_live=False)
+    held = [weakref.ref(frame.image) for frame in frames]
+    pipeline.finish()
+    assert detector.diary == ["put", "put", "run", "run"]
+    frames.clear()
+    assert [reference() for reference in held] == [None, None]

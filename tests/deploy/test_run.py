@@ -134,6 +134,7 @@ def test_statistics_hold_every_step(tmp_path, clip, models):
         "crop",
         "classify",
         "total",
+        "period",
         "draw",
         "write",
     }

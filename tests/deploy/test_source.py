@@ -179,3 +179,31 @@ def test_source_that_stays_away_stops_at_once_when_told(tmp_path, monkeypatch):
         started = time.perf_counter()
     source.close()
     assert time.perf_counter() - started < 1.0
+
+
+def test_video_is_decoded_into_lent_memory(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", HANDS)
+    lent = []
+
+    def lend(shape):
+        lent.append(np.full(shape, 77, np.uint8))
+        return lent[-1]
+
+    with open_source(clip) as source:
+        plain = list(source.frames())
+    with open_source(clip) as source:
+        frames = list(source.frames(lend))
+    assert [frame.number for frame in frames] == [frame.number for frame in plain]
+    for frame, expected in zip(frames, plain):
+        np.testing.assert_array_equal(frame.image, expected.image)
+    assert all(frame.image is room for frame, room in zip(frames[1:], lent))
+
+
+@pytest.mark.parametrize("lend", [lambda shape: None, lambda shape: np.zeros((8, 8, 3), np.uint8)])
+def test_memory_that_is_not_lent_or_does_not_fit_is_not_used(tmp_path, lend):
+    clip = write_clip(tmp_path / "clip.mp4", HANDS)
+    with open_source(clip) as source:
+        plain = list(source.frames())
+    with open_source(clip) as source, read_ahead(source, lend=lend) as frames:
+        for frame, expected in zip(frames, plain):
+            np.testing.assert_array_equal(frame.image, expected.image)

@@ -1,27 +1,44 @@
 """Real TensorRT on a real GPU: python -m pytest -m gpu tests/deploy/gpu
 
-Skipped without tensorrt, pycuda and onnx; benchmarks/tensorrt_gpu.py measures full-sized models.
+Skipped, with the reason, without tensorrt, pycuda and onnx (which writes the tiny models; ONNX
+Runtime is not needed); those of frames without nvcc too. benchmarks/tensorrt_gpu.py measures
+full-sized models. In a Python of its own for TensorRT 8.5 (3.9), beside tensorrt, pycuda, numpy
+and OpenCV, these wheels do, without the project's other settings:
+
+    pytest 8.3, iniconfig, packaging, pluggy, exceptiongroup, tomli, typing_extensions,
+    onnx 1.16 (cp39), protobuf 4.25 (abi3)
+    python -m pytest -c /dev/null --rootdir . -p no:cacheprovider -m gpu tests/deploy/gpu
 """
+
+import contextlib
+import json
+import threading
 
 import numpy as np
 import pytest
 
 from deploy.build import main as build
 from deploy.core.errors import DeployError
+from deploy.core.events import to_document
 from deploy.core.model_json import read_model_json
 from deploy.core.preprocess import image_to_tensor, images_to_batch
 from deploy.core.roi import crop_regions
 from deploy.engine import open_engine
+from deploy.pipeline import Pipeline
 from deploy.reference import sample_frames
+from deploy.run import main as run
+from deploy.source import open_source
+from deploy.tensorrt_kernel import find_nvcc
 from deploy.tensorrt_record import ENGINE_NAME, engine_folder
 from tests.deploy import tiny_models
+from tests.deploy.clips import write_clip
 from tests.deploy.recorded_tensorrt import VERSIONS, make_tensorrt, names_of
 from tests.deploy.tensorrt_device import write_classifier, write_detector
 
 pytestmark = pytest.mark.gpu
 trt = pytest.importorskip("tensorrt")
 pytest.importorskip("pycuda")
-pytest.importorskip("onnx")
+pytest.importorskip("onnx", reason="onnx is not installed, which writes the tests' tiny models")
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "int8": 0.05}
 
@@ -76,6 +93,12 @@ def test_each_api_that_this_tensorrt_has_answers_the_same(detector, api, feature
         np.testing.assert_allclose(outputs[name], value, atol=1e-4)
 
 
+needs_nvcc = pytest.mark.skipif(
+    find_nvcc() is None, reason="nvcc is not there, which compiles the kernel"
+)
+
+
+@needs_nvcc
 def test_frames_and_regions_are_made_as_on_the_cpu(tmp_path, detector):
     """Within one level of 255 at p99, see tests/deploy/test_cuda_preprocess.py."""
     image = sample_frames(1)[0]
@@ -126,3 +149,72 @@ def test_gpu_memory_is_given_back(detector):
     finally:
         release(device)
     assert free[-1] >= free[1] - 8
+
+
+@needs_nvcc
+def test_lent_frames_go_up_on_another_thread_and_answer_as_arrays_do(detector):
+    """Frames that somebody keeps never change, while others go through the same memory."""
+    assert build(["--model", str(detector), "--precision", "fp32", "--unchecked"]) == 0
+    frames = [tiny_models.draw_frame([("fist", 32 * n, 64)]) for n in range(12)]
+    with open_engine(detector, runtime="tensorrt") as engine:
+        alone = []
+        for frame in frames:
+            engine.put_frame(frame)
+            alone.append(engine.run_frame())
+        ready = []
+
+        def decode():
+            for frame in frames:
+                image = engine.lend_image(frame.shape)
+                assert image is not None
+                image[:] = frame
+                ready.append(engine.upload(image))
+
+        thread = threading.Thread(target=decode)
+        thread.start()
+        thread.join(60)
+        assert len(ready) == len(frames)
+        engine.put_frame(ready[0])
+        for index, expected in enumerate(alone):
+            if index + 1 < len(ready):
+                engine.put_frame(ready[index + 1])
+            outputs = engine.run_frame()
+            for name, value in expected.items():
+                np.testing.assert_array_equal(outputs[name], value)
+        for _ in range(20):
+            other = engine.lend_image(frames[0].shape)
+            if other is not None:
+                other[:] = 255
+                engine.upload(other)
+        for image, frame in zip(ready, frames):
+            np.testing.assert_array_equal(image, frame)
+        del ready[:], image, other
+
+
+@needs_nvcc
+def test_program_looks_ahead_and_tells_what_frames_one_by_one_do(tmp_path, detector):
+    classifier = write_classifier(tmp_path / "classifier")
+    for folder in (detector, classifier):
+        assert build(["--model", str(folder), "--precision", "fp32", "--unchecked"]) == 0
+    hands = [[("fist" if n < 20 else "ok", 40 + 8 * n, 64)] for n in range(40)]
+    clip = write_clip(tmp_path / "clip.mp4", hands)
+    with contextlib.ExitStack() as stack:
+        folders = (detector, classifier)
+        engines = [stack.enter_context(open_engine(f, runtime="tensorrt")) for f in folders]
+        source = stack.enter_context(open_source(clip))
+        pipeline = Pipeline(*engines, source=clip)
+        events = [e for frame in source.frames() for e in pipeline.process(frame).events]
+        events += pipeline.finish()
+    out, stats = tmp_path / "events.jsonl", tmp_path / "stats.json"
+    words = ["--source", clip, "--sink", str(out), "--sink", str(tmp_path / "pictures")]
+    words += ["--runtime", "tensorrt", "--stats", str(stats)]
+    assert run([*words, "--detector", str(detector), "--gesture", str(classifier)]) == 0
+    told = [json.loads(line) for line in out.read_text().splitlines()]
+    expected = [to_document(event) for event in events]
+    for document in told + expected:
+        del document["latency_ms"]
+    assert told == expected
+    assert {document["gesture"] for document in told} >= {"fist", "ok"}
+    latency = json.loads(stats.read_text())["latency"]
+    assert latency["upload"]["samples"] == len(hands)
+    assert latency["period"]["samples"] == len(hands) - 1
