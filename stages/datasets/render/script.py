@@ -28,7 +28,7 @@ FIELDS = ("myleft", "myright", "yourleft", "yourright")
 NEAR_DEG, FAR_DEG = 9.0, 23.0
 _EDGE_ON = 0.45
 _RING_OPENING = 0.2  # sine times cosine of the yaw that opens the ring of ok to the viewer
-_VARIED_RING_OPENING = -0.05  # people show it with its hole covered as well
+_COVERED_RING_OPENING = -0.05  # people show it to the palm's side with its hole covered as well
 _THUMB_UP, _THUMB_DOWN = 0.6, -0.4  # upward part of the thumb's direction
 _CROSSED, _APART = 0.0, 0.03  # of index and middle fingertip, in hand lengths
 _LIKE_OTHERS = ("pinch", "claw", "relaxed", "small", "bent_over")  # seen from the back
@@ -109,7 +109,8 @@ def is_edge_on(
 ) -> bool:
     """Whether what tells the gesture is turned too far: palm, thumb of thumbs_up, ring of ok.
 
-    is_varied: of varied hands a fist is one from every side, and the ring of ok may be covered.
+    is_varied: of varied hands a fist is one from every side, and the ring of ok may be covered
+    in front of the palm.
     """
     if gesture == "thumbs_up":
         return float(np.hypot(rotation[0, 0], rotation[1, 0])) < 0.7
@@ -117,7 +118,9 @@ def is_edge_on(
         return False
     if gesture == "ok":
         opening = float(rotation[2, 0] * rotation[2, 2]) * (1.0 if is_left else -1.0)
-        if opening < (_VARIED_RING_OPENING if is_varied else _RING_OPENING):
+        # From the back the palm would hide a ring that is not turned to the viewer.
+        is_covered = is_varied and rotation[2, 2] > 0.0
+        if opening < (_COVERED_RING_OPENING if is_covered else _RING_OPENING):
             return True
     return abs(float(rotation[2, 2])) < _EDGE_ON
 

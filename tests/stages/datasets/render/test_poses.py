@@ -150,7 +150,9 @@ def test_gestures_that_are_turned_away_are_edge_on(
     [
         ("fist", 85.0, False, False),
         ("ok", 0.0, False, False),
-        ("ok", 180.0, True, False),
+        ("ok", 0.0, True, False),
+        ("ok", 180.0, True, True),
+        ("ok", 150.0, True, False),
         ("ok", -30.0, False, True),
         ("stop", 85.0, False, True),
     ],
