@@ -3,7 +3,8 @@
 A hand holds a pose for 5 to 8 frames, then changes to the next one in 1 to 3 frames. Its label is
 decided
 from geometry: close to a gesture's own angles it is that gesture, far from all six it is `random`,
-in between it is None (ambiguous); so is a hand seen edge-on.
+in between it is None (ambiguous); so is a hand seen edge-on. Varied hands have several poses per
+gesture, and their view counts too: a thumb that points down, or crossed fingers, are `random`.
 """
 
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from stages.datasets.render.config import RenderConfig
 from stages.datasets.render.poses import blend_poses, gesture_of, solve_pose
 from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_shape, rotation_matrix
 from stages.datasets.render.variety import (
+    choose_pose,
     gesture_deck,
     gesture_poses,
     hold_poses,
@@ -28,7 +30,7 @@ FIELDS = ("myleft", "myright", "yourleft", "yourright")
 NEAR_DEG, FAR_DEG = 9.0, 23.0
 _EDGE_ON = 0.45
 _RING_OPENING = 0.2  # sine times cosine of the yaw that opens the ring of ok to the viewer
-_COVERED_RING_OPENING = -0.05  # people show it to the palm's side with its hole covered as well
+_COVERED_RING_OPENING = 0.05  # people show it to the palm's side with its hole covered as well
 _THUMB_UP, _THUMB_DOWN = 0.6, -0.4  # upward part of the thumb's direction
 _CROSSED, _APART = 0.0, 0.03  # of index and middle fingertip, in hand lengths
 _LIKE_OTHERS = ("pinch", "claw", "relaxed", "small", "bent_over")  # seen from the back
@@ -88,11 +90,11 @@ def label_pose(
     poses: np.ndarray,
     far_deg: float = FAR_DEG,
 ) -> str | None:
-    """Name the gesture of a pose.
+    """Name the gesture's pose that angles (5, 4) are.
 
-    gestures: the person's own angles of the five named gestures; poses: (P, 5, 4) of the other
-    poses. A pose that nears one of the others, or is far from all five gestures, is `random`; one
-    that nears a gesture is that gesture; anything else is None.
+    gestures: the person's own angles of the five gestures' poses, by name; poses: (P, 5, 4) of the
+    other poses. Angles that near one of the others, or are far from all five gestures, are
+    `random`; those that near a gesture's pose have its name; anything else is None.
     """
     distances = {name: pose_distance(angles, own) for name, own in gestures.items()}
     nearest = min(distances, key=lambda name: distances[name])
@@ -213,12 +215,15 @@ def _holds(
     """Fill the video with holds; shuffled decks bring all five gestures equally often."""
     deck: list[str] = []
     holds: list[_Hold] = []
+    hidden = _LIKE_OTHERS if shows_back else ()
     frame = -int(rng.integers(0, 5))
     while frame < frames:
         if not deck:
             cards = gesture_deck(variety)
             deck = [cards[index] for index in rng.permutation(len(cards))]
-        pose = _choose_pose(rng, deck.pop(), shows_back=shows_back, variety=variety)
+        gesture = deck.pop()
+        names = [name for name in hold_poses(gesture, variety) if name not in hidden]
+        pose = choose_pose(rng, gesture, names)
         last = frame + int(rng.integers(4, 8))
         own = solve_pose(pose, shape)
         start = vary_angles(rng, own + rng.normal(0.0, 2.5, (5, 4)), variety)
@@ -229,15 +234,6 @@ def _holds(
         holds.append(_Hold(pose, frame, last, angles, turn))
         frame = last + int(rng.integers(2, 5))
     return holds
-
-
-def _choose_pose(
-    rng: np.random.Generator, gesture: str, *, shows_back: bool, variety: float
-) -> str:
-    names = hold_poses(gesture, variety)
-    if gesture == "random":
-        names = tuple(name for name in names if not (shows_back and name in _LIKE_OTHERS))
-    return names[int(rng.integers(len(names)))] if len(names) > 1 else names[0]
 
 
 def _turn(rng: np.random.Generator, pose: str, field: str, *, shows_back: bool) -> np.ndarray:

@@ -5,6 +5,8 @@ people: they spread or close their fingers, curl them more or less, and turn the
 drawn from the generator where the variety is 0, so that such videos stay as they are.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stages.datasets.render.poses import (
@@ -25,13 +27,17 @@ _THUMBS_UP_YAW, _THUMBS_UP_PITCH = 30.0, (-25.0, 55.0)
 # A fist is one from every side; pushed towards the viewer it shows the knuckles.
 _FIST_YAW, _FIST_PITCH = 40.0, (-20.0, 75.0)
 # The ring of ok is turned to the viewer by up to this less, until index and thumb cover its hole.
-_RING_YAW = 32.0
+_RING_YAW = 24.0
 _THUMB_LEAN = 15.0  # of a raised thumb from the vertical
 # Poses that are shown with the thumb's side up as well, as thumbs_up is.
 _LYING = ("call", "gun", "point", "small", "claw", "relaxed", "half_closed", "bent_over")
-_LYING_FRAC = 0.5
-_SIDE_ARM_FRAC, _SIDE_ARM_DEG = 0.4, 100.0
-_MORE_RANDOM = 2  # holds of no gesture beside the one in a plain deck: their kinds are many
+_LYING_FRAC = 0.25
+_SIDE_ARM_FRAC, _SIDE_ARM_DEG = 0.25, 100.0
+_MORE_RANDOM = 1  # holds of no gesture beside the one in a plain deck: their kinds are many
+_PLAIN_FRAC = 0.6  # of a gesture's holds have its own form
+# What people show most often without meaning one of the gestures, and how many times as often.
+_COMMON = ("point", "three", "three_with_thumb", "four", "gun", "call", "horns", "love")
+_COMMON_TIMES = 3
 _MAX_SPREAD = 1.5  # of a pose's own spread of the fingers
 # How much of the common curl each of (spread, MCP, PIP, DIP) gets.
 _CURL_SHARES = np.array([0.0, 1.0, 1.0, 0.5])
@@ -49,10 +55,21 @@ def gesture_poses(variety: float) -> tuple[str, ...]:
 
 
 def hold_poses(gesture: str, variety: float) -> tuple[str, ...]:
-    """Name the poses that a hand may take to show a gesture, or none (`random`)."""
-    if gesture == "random":
-        return (*random_pose_names(variety), *(MISLEADING if variety > 0.0 else ()))
-    return tuple(name for name in gesture_poses(variety) if gesture_of(name) == gesture)
+    """Name the poses that a hand may take to show a gesture, or none (`random`).
+
+    With any variety some come several times, to be drawn as much more often.
+    """
+    if gesture != "random":
+        return tuple(name for name in gesture_poses(variety) if gesture_of(name) == gesture)
+    names = random_pose_names(variety)
+    return (*names, *MISLEADING, *_COMMON * (_COMMON_TIMES - 1)) if variety > 0.0 else names
+
+
+def choose_pose(rng: np.random.Generator, gesture: str, poses: Sequence[str]) -> str:
+    """Draw one of the poses that hold_poses gave; a gesture's own form is the most frequent."""
+    if len(poses) == 1 or (gesture in poses and rng.uniform() < _PLAIN_FRAC):
+        return gesture
+    return poses[int(rng.integers(len(poses)))]
 
 
 def gesture_deck(variety: float) -> tuple[str, ...]:

@@ -149,8 +149,9 @@ def test_gestures_that_are_turned_away_are_edge_on(
     ("gesture", "yaw_deg", "is_left", "expected"),
     [
         ("fist", 85.0, False, False),
-        ("ok", 0.0, False, False),
-        ("ok", 0.0, True, False),
+        ("ok", 8.0, False, False),
+        ("ok", -8.0, True, False),
+        ("ok", 0.0, False, True),
         ("ok", 180.0, True, True),
         ("ok", 150.0, True, False),
         ("ok", -30.0, False, True),
