@@ -23,6 +23,7 @@ from stages.datasets.render.variety import (
     random_pose_names,
     vary_angles,
     vary_arm,
+    vary_shape,
     vary_turn,
 )
 
@@ -154,8 +155,8 @@ def write_script(
     rng: np.random.Generator, field: str, region: Region, config: RenderConfig, *, is_anchor: bool
 ) -> HandScript:
     """Write one hand's part within a region. The anchor always stays well inside the frame."""
-    shape = random_shape(rng)
     variety = config.pose_variety
+    shape = vary_shape(rng, random_shape(rng), variety)
     # Who shows a gesture to a camera mostly shows the palm.
     back = (0.62 if field.startswith("my") else 0.35) * (1.0 - 0.4 * variety)
     shows_back = rng.uniform() < back

@@ -17,7 +17,7 @@ from stages.datasets.render.poses import (
     VARIANTS,
     gesture_of,
 )
-from stages.datasets.render.skeleton import default_shape, pose_skeleton
+from stages.datasets.render.skeleton import HandShape, default_shape, pose_skeleton
 
 # Standard deviations at variety 1, in degrees; each is cut at two of them.
 _YAW, _PITCH, _ROLL = 14.0, 10.0, 8.0
@@ -32,6 +32,8 @@ _THUMB_LEAN = 15.0  # of a raised thumb from the vertical
 # Poses that are shown with the thumb's side up as well, as thumbs_up is.
 _LYING = ("call", "gun", "point", "small", "claw", "relaxed", "half_closed", "bent_over")
 _LYING_FRAC = 0.25
+# Slim hands with long fingers: factors at variety 1 for the palm's breadth, lengths and radii.
+_BREADTH, _LENGTH, _THICKNESS = (0.9, 1.0), (0.98, 1.1), (0.82, 1.02)
 _SIDE_ARM_FRAC, _SIDE_ARM_DEG = 0.25, 100.0
 _MORE_RANDOM = 1  # holds of no gesture beside the one in a plain deck: their kinds are many
 _PLAIN_FRAC = 0.6  # of a gesture's holds have its own form
@@ -75,6 +77,19 @@ def choose_pose(rng: np.random.Generator, gesture: str, poses: Sequence[str]) ->
 def gesture_deck(variety: float) -> tuple[str, ...]:
     """What a hand shows in turn before it starts anew: every gesture once."""
     return GESTURES + (("random",) * _MORE_RANDOM if variety > 0.0 else ())
+
+
+def vary_shape(rng: np.random.Generator, shape: HandShape, variety: float) -> HandShape:
+    """Make a person's hand slimmer and its fingers longer, more or less."""
+    if variety <= 0.0:
+        return shape
+    limits = (_BREADTH, _LENGTH, _THICKNESS)
+    breadth, length, thickness = (1.0 + variety * (rng.uniform(*one) - 1.0) for one in limits)
+    return HandShape(
+        bases=(shape.bases * [breadth, 1.0, 1.0]).astype(np.float32),
+        lengths=(shape.lengths * length).astype(np.float32),
+        radii=(shape.radii * thickness).astype(np.float32),
+    )
 
 
 def vary_angles(rng: np.random.Generator, angles: np.ndarray, variety: float) -> np.ndarray:

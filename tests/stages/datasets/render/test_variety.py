@@ -10,11 +10,17 @@ from stages.datasets.render.poses import (
     POSES,
     RANDOM_POSES,
     VARIANTS,
+    contact_gap,
     gesture_of,
     solve_pose,
 )
 from stages.datasets.render.script import label_pose
-from stages.datasets.render.skeleton import pose_skeleton, random_shape, rotation_matrix
+from stages.datasets.render.skeleton import (
+    default_shape,
+    pose_skeleton,
+    random_shape,
+    rotation_matrix,
+)
 from stages.datasets.render.variety import (
     choose_pose,
     gesture_deck,
@@ -24,6 +30,7 @@ from stages.datasets.render.variety import (
     random_pose_names,
     vary_angles,
     vary_arm,
+    vary_shape,
     vary_turn,
 )
 
@@ -40,6 +47,8 @@ def test_without_variety_nothing_changes_and_nothing_is_drawn() -> None:
     raised = raise_thumb(rng, "thumbs_up", TURN, thumbs_up, thumb_is_right=True, variety=0.0)
     assert raised is TURN
     assert vary_arm(rng, 0.0) is None
+    shape = default_shape()
+    assert vary_shape(rng, shape, 0.0) is shape
     assert random_pose_names(0.0) == hold_poses("random", 0.0) == RANDOM_POSES
     assert gesture_deck(0.0) == GESTURES
     assert [hold_poses(name, 0.0) for name in GESTURES[:-1]] == [(name,) for name in GESTURES[:-1]]
@@ -167,3 +176,28 @@ def test_forearms_come_from_the_sides_too() -> None:
 def test_forms_differ_from_their_gesture_in_the_angles_alone(name: str) -> None:
     assert gesture_of(name) in GESTURES[:-1]
     assert name not in POSES
+
+
+def test_hands_are_slimmer_and_their_fingers_longer() -> None:
+    rng = np.random.default_rng(11)
+    shape = default_shape()
+    shapes = [vary_shape(rng, shape, 1.0) for _ in range(200)]
+    thickness = np.array([one.radii[0, 0] / shape.radii[0, 0] for one in shapes])
+    length = np.array([one.lengths[2, 1] / shape.lengths[2, 1] for one in shapes])
+    breadth = np.array([one.bases[4, 0] / shape.bases[4, 0] for one in shapes])
+    for factor, low, high in ((thickness, 0.82, 1.02), (length, 0.98, 1.1), (breadth, 0.9, 1.0)):
+        assert low - 1e-6 <= factor.min() < low + 0.02
+        assert high - 0.02 < factor.max() <= high + 1e-6
+
+
+@pytest.mark.parametrize("name", [name for name, spec in VARIANTS.items() if spec.contact])
+def test_contacts_close_on_slim_hands_and_from_varied_angles(name: str) -> None:
+    rng = np.random.default_rng(12)
+    contact = VARIANTS[name].contact
+    assert contact is not None
+    gaps = []
+    for _ in range(12):
+        shape = vary_shape(rng, random_shape(rng), 1.0)
+        angles = solve_pose(name, shape, vary_angles(rng, solve_pose(name, shape), 1.0))
+        gaps.append(float(np.linalg.norm(contact_gap(angles, shape, contact))))
+    assert max(gaps) < 0.03
