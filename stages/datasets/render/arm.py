@@ -37,10 +37,10 @@ class ArmPlan(NamedTuple):
     unit: float  # pixels per hand length
     roll_deg: float  # of the hand in the picture
     wrist_radius: float
+    max_bend_deg: float = 48.0  # of the wrist, as it is seen
 
 
 _FOREARM = 1.15  # hand lengths, foreshortened
-_MAX_BEND_DEG = 48.0  # of the wrist
 
 
 def draw_arm(
@@ -49,7 +49,7 @@ def draw_arm(
     """Draw upper arm, forearm and sleeve, back to front; wrist is in picture pixels (2+,)."""
     unit, thin = plan.unit, plan.wrist_radius
     hand = wrist[:2].astype(np.float32)
-    direction = _elbow_direction(plan.roll_deg, np.array(plan.target, np.float32) - hand)
+    direction = _elbow_direction(plan, np.array(plan.target, np.float32) - hand)
     reach = _FOREARM * unit if plan.shoulder else float(max(frame_wh))
     elbow = hand + direction * reach
     thick = min(thin + (0.20 * unit - thin) * reach / (1.2 * unit), 0.27 * unit)
@@ -96,13 +96,13 @@ def _draw_upper_arm(
     ]
 
 
-def _elbow_direction(roll_deg: float, wish: np.ndarray) -> np.ndarray:
+def _elbow_direction(plan: ArmPlan, wish: np.ndarray) -> np.ndarray:
     """Unit direction from wrist to elbow: as wished, within the wrist's range of bending."""
-    roll = np.radians(roll_deg)
+    roll, limit = np.radians(plan.roll_deg), np.radians(plan.max_bend_deg)
     straight = np.arctan2(np.cos(roll), np.sin(roll))
     wished = np.arctan2(float(wish[1]), float(wish[0]))
     bend = np.mod(wished - straight + np.pi, 2 * np.pi) - np.pi
-    angle = straight + np.clip(bend, -np.radians(_MAX_BEND_DEG), np.radians(_MAX_BEND_DEG))
+    angle = straight + np.clip(bend, -limit, limit)
     return np.array([np.cos(angle), np.sin(angle)], np.float32)
 
 

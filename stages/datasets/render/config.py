@@ -31,7 +31,7 @@ class RenderConfig:
     cover_frac: float = 0.42  # hands that get an object in front of them
     border_frac: float = 0.2  # waypoints that push a hand over the frame's border
     table_work_frac: float = 0.0  # videos of hands that play and handle things, without gestures
-    pose_variety: float = 0.0  # 1: fingers and wrists vary as people's do, and hands count too
+    pose_variety: float = 0.0  # 1: hands and forearms vary as people's do, and hands count too
     distractors: int = 1  # unlabelled skin-coloured things per room, at most
     clutter: int = 6  # objects per room, at most
     noise: float = 2.5  # sensor noise, grey levels

@@ -133,8 +133,106 @@ EXTRA_POSES: dict[str, PoseSpec] = {
     "half_closed": PoseSpec(
         "random", _fingers((40.0, 30.0, 14.0, 20.0), *[_HALF] * 4, spread=3.0)
     ),
+    "touch_middle": PoseSpec(
+        "random",
+        _fingers((34.0, 46.0, 18.0, 30.0), _OPEN, (50.0, 56.0, 34.0), _OPEN, _OPEN, spread=9.0),
+        Contact(2, True, 2),
+    ),
+    "touch_ring": PoseSpec(
+        "random",
+        _fingers((26.0, 52.0, 24.0, 34.0), _OPEN, _OPEN, (58.0, 58.0, 34.0), _OPEN, spread=9.0),
+        Contact(3, True, 3),
+    ),
+    "touch_little": PoseSpec(
+        "random",
+        _fingers((18.0, 56.0, 30.0, 36.0), _OPEN, _OPEN, _OPEN, (66.0, 60.0, 34.0), spread=9.0),
+        Contact(4, True, 4),
+    ),
+    "small": PoseSpec(
+        "random",
+        _fingers((44.0, 36.0, 6.0, 16.0), (34.0, 46.0, 26.0), *[_CURLED] * 3, spread=3.0),
+    ),
+    "hook": PoseSpec(
+        "random",
+        _fingers(_ACROSS, (14.0, 76.0, 44.0), _CURLED, _CURLED, _CURLED, spread=4.0),
+        Contact(2, False, 2),
+    ),
+    "two_hooks": PoseSpec(
+        "random",
+        _fingers(_ACROSS, *[(16.0, 66.0, 40.0)] * 2, _CURLED, _CURLED, spread=9.0),
+        Contact(3, False, 3),
+    ),
+    "bent_over": PoseSpec(
+        "random", _fingers((40.0, 26.0, 10.0, 14.0), *[(72.0, 18.0, 10.0)] * 4, spread=2.0)
+    ),
 }
 POSES.update(EXTRA_POSES)
+# Other people's ways to make a gesture, and hands with a gesture's angles that mean nothing by the
+# way they are held (script.judge_view); both are drawn with pose_variety only.
+VARIANTS: dict[str, PoseSpec] = {
+    "thumbs_up_straight": PoseSpec(
+        "thumbs_up", _fingers((42.0, 8.0, -8.0, -10.0), *[_CURLED] * 4, spread=3.0)
+    ),
+    "thumbs_up_bent_back": PoseSpec(
+        "thumbs_up", _fingers((70.0, 4.0, -16.0, -36.0), *[_CURLED] * 4, spread=3.0)
+    ),
+    "thumbs_up_loose": PoseSpec(
+        "thumbs_up", _fingers((60.0, 8.0, -8.0, -8.0), *[(70.0, 86.0, 46.0)] * 4, spread=3.0)
+    ),
+    "stop_closed": PoseSpec("stop", _fingers((32.0, 8.0, 2.0, 0.0), *[_OPEN] * 4, spread=1.0)),
+    "ok_flat": PoseSpec(
+        "ok",
+        _fingers((44.0, 40.0, 6.0, 8.0), (64.0, 32.0, 10.0), _OPEN, _OPEN, _OPEN, spread=9.0),
+        Contact(1, True, 1),
+    ),
+    "ok_small": PoseSpec(
+        "ok",
+        _fingers((38.0, 34.0, 24.0, 40.0), (38.0, 84.0, 44.0), _OPEN, _OPEN, _OPEN, spread=10.0),
+        Contact(1, True, 1),
+    ),
+    "ok_covered": PoseSpec(
+        "ok",
+        _fingers((36.0, 38.0, 20.0, 34.0), (62.0, 94.0, 54.0), _OPEN, _OPEN, _OPEN, spread=9.0),
+        Contact(1, True, 1),
+    ),
+    "ok_relaxed": PoseSpec(
+        "ok",
+        _fingers(
+            (42.0, 38.0, 16.0, 30.0),
+            (50.0, 52.0, 34.0),
+            (28.0, 28.0, 14.0),
+            (18.0, 22.0, 12.0),
+            (10.0, 16.0, 10.0),
+            spread=4.0,
+        ),
+        Contact(1, True, 1),
+    ),
+    "two_tip_on_tip": PoseSpec(
+        "two",
+        _fingers(_ACROSS, _OPEN, _OPEN, *[(76.0, 96.0, 56.0)] * 2, spread=11.0),
+        Contact(3, True, 3),
+    ),
+}
+MISLEADING: dict[str, PoseSpec] = {
+    "thumbs_down": PoseSpec("thumbs_up", POSES["thumbs_up"].angles),
+    "crossed": PoseSpec(
+        "two",
+        (
+            _ACROSS,
+            (-9.0, 6.0, 8.0, 4.0),
+            (9.0, 14.0, 12.0, 6.0),
+            (-4.0, *_CURLED),
+            (-8.0, *_CURLED),
+        ),
+        Contact(3, False, 3),
+    ),
+}
+_ALL_POSES = {**POSES, **VARIANTS, **MISLEADING}
+
+
+def gesture_of(name: str) -> str:
+    """Name the gesture whose joint angles a pose has. Raises KeyError for an unknown name."""
+    return _ALL_POSES[name].gesture
 
 
 def solve_pose(name: str, shape: HandShape, start: np.ndarray | None = None) -> np.ndarray:
@@ -143,7 +241,7 @@ def solve_pose(name: str, shape: HandShape, start: np.ndarray | None = None) -> 
     start: (5, 4) degrees to close the contact from; None is the pose's own angles. Raises KeyError
     for an unknown name.
     """
-    spec = POSES[name]
+    spec = _ALL_POSES[name]
     angles = np.array(spec.angles if start is None else start, np.float32)
     return angles if spec.contact is None else _close_contact(angles, shape, spec.contact)
 

@@ -3,7 +3,8 @@
 A hand holds a pose for 5 to 8 frames, then changes to the next one in 1 to 3 frames. Its label is
 decided
 from geometry: close to a gesture's own angles it is that gesture, far from all six it is `random`,
-in between it is None (ambiguous); so is a hand seen edge-on.
+in between it is None (ambiguous); so is a hand seen edge-on. Varied hands have several poses per
+gesture, and their view counts too: a thumb that points down, or crossed fingers, are `random`.
 """
 
 from typing import NamedTuple
@@ -11,15 +12,29 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.datasets.render.config import RenderConfig
-from stages.datasets.render.poses import GESTURES, blend_poses, solve_pose
+from stages.datasets.render.poses import blend_poses, gesture_of, solve_pose
 from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_shape, rotation_matrix
-from stages.datasets.render.variety import random_pose_names, vary_angles, vary_turn
+from stages.datasets.render.variety import (
+    choose_pose,
+    gesture_deck,
+    gesture_poses,
+    hold_poses,
+    raise_thumb,
+    random_pose_names,
+    vary_angles,
+    vary_arm,
+    vary_shape,
+    vary_turn,
+)
 
 FIELDS = ("myleft", "myright", "yourleft", "yourright")
 NEAR_DEG, FAR_DEG = 9.0, 23.0
 _EDGE_ON = 0.45
 _RING_OPENING = 0.2  # sine times cosine of the yaw that opens the ring of ok to the viewer
-_LIKE_OTHERS = ("pinch", "claw", "relaxed")  # seen from the back
+_COVERED_RING_OPENING = 0.05  # people show it to the palm's side with its hole covered as well
+_THUMB_UP, _THUMB_DOWN = 0.6, -0.4  # upward part of the thumb's direction
+_CROSSED, _APART = 0.0, 0.03  # of index and middle fingertip, in hand lengths
+_LIKE_OTHERS = ("pinch", "claw", "relaxed", "small", "bent_over")  # seen from the back
 # The middle of a hand lies this far from the wrist, in hand lengths; it is what the script moves.
 _MIDDLE = np.array([0.0, 0.45, 0.0], np.float32)
 
@@ -38,6 +53,7 @@ class HandScript(NamedTuple):
     field: str
     shape: HandShape
     states: tuple[HandState, ...]
+    arm_deg: float | None = None  # of the forearm from straight below; None as its owner sits
 
     @property
     def is_left(self) -> bool:
@@ -75,11 +91,11 @@ def label_pose(
     poses: np.ndarray,
     far_deg: float = FAR_DEG,
 ) -> str | None:
-    """Name the gesture of a pose.
+    """Name the gesture's pose that angles (5, 4) are.
 
-    gestures: the person's own angles of the five named gestures; poses: (P, 5, 4) of the other
-    poses. A pose that nears one of the others, or is far from all five gestures, is `random`; one
-    that nears a gesture is that gesture; anything else is None.
+    gestures: the person's own angles of the five gestures' poses, by name; poses: (P, 5, 4) of the
+    other poses. Angles that near one of the others, or are far from all five gestures, are
+    `random`; those that near a gesture's pose have its name; anything else is None.
     """
     distances = {name: pose_distance(angles, own) for name, own in gestures.items()}
     nearest = min(distances, key=lambda name: distances[name])
@@ -91,30 +107,63 @@ def label_pose(
     return None
 
 
-def is_edge_on(rotation: np.ndarray, gesture: str | None, *, is_left: bool) -> bool:
-    """Whether what tells the gesture is turned too far: palm, thumb of thumbs_up, ring of ok."""
+def is_edge_on(
+    rotation: np.ndarray, gesture: str | None, *, is_left: bool, is_varied: bool = False
+) -> bool:
+    """Whether what tells the gesture is turned too far: palm, thumb of thumbs_up, ring of ok.
+
+    is_varied: of varied hands a fist is one from every side, and the ring of ok may be covered
+    in front of the palm.
+    """
     if gesture == "thumbs_up":
         return float(np.hypot(rotation[0, 0], rotation[1, 0])) < 0.7
+    if gesture == "fist" and is_varied:
+        return False
     if gesture == "ok":
         opening = float(rotation[2, 0] * rotation[2, 2]) * (1.0 if is_left else -1.0)
-        if opening < _RING_OPENING:
+        # From the back the palm would hide a ring that is not turned to the viewer.
+        is_covered = is_varied and rotation[2, 2] > 0.0
+        if opening < (_COVERED_RING_OPENING if is_covered else _RING_OPENING):
             return True
     return abs(float(rotation[2, 2])) < _EDGE_ON
+
+
+def judge_view(
+    gesture: str | None, joints: np.ndarray, rotation: np.ndarray, *, is_left: bool
+) -> str | None:
+    """Take back a gesture that the hand's angles have and its view has not.
+
+    joints: (21, 3) in the hand's frame. A thumb that points down is `random`, one that points
+    sideways is unclear; so are two fingers that are crossed, or nearly.
+    """
+    if gesture == "thumbs_up":
+        thumb = (joints[4] - joints[2]) * (-1.0 if is_left else 1.0, 1.0, 1.0)
+        up = float(rotation[1] @ thumb) / float(np.linalg.norm(thumb))
+        return _between(up, _THUMB_DOWN, _THUMB_UP, gesture)
+    if gesture == "two":
+        return _between(float(joints[8, 0] - joints[12, 0]), _CROSSED, _APART, gesture)
+    return gesture
+
+
+def _between(value: float, low: float, high: float, gesture: str) -> str | None:
+    if value >= high:
+        return gesture
+    return "random" if value < low else None
 
 
 def write_script(
     rng: np.random.Generator, field: str, region: Region, config: RenderConfig, *, is_anchor: bool
 ) -> HandScript:
     """Write one hand's part within a region. The anchor always stays well inside the frame."""
-    shape = random_shape(rng)
-    shows_back = rng.uniform() < (0.62 if field.startswith("my") else 0.35)
-    frames = config.frames_per_video
     variety = config.pose_variety
-    named = [name for name in GESTURES if name != "random"]
-    solved = {name: solve_pose(name, shape) for name in (*named, *random_pose_names(variety))}
-    own = {name: solved[name] for name in named}
-    others = np.stack([solved[name] for name in random_pose_names(variety)])
-    holds = _holds(rng, shape, solved, frames, field, shows_back=shows_back, variety=variety)
+    shape = vary_shape(rng, random_shape(rng), variety)
+    # Who shows a gesture to a camera mostly shows the palm.
+    back = (0.62 if field.startswith("my") else 0.35) * (1.0 - 0.4 * variety)
+    shows_back = rng.uniform() < back
+    frames = config.frames_per_video
+    own = {name: solve_pose(name, shape) for name in gesture_poses(variety)}
+    others = np.stack([solve_pose(name, shape) for name in random_pose_names(variety)])
+    holds = _holds(rng, shape, frames, field, shows_back=shows_back, variety=variety)
     middles = hand_path(rng, frames, field, region, config, is_anchor=is_anchor)
     scales = hand_scales(rng, frames, region, config)
     drift = hand_drift(rng, frames)
@@ -124,12 +173,29 @@ def write_script(
         turn = turn + drift[frame]
         label = label_pose(angles, own, others, np.inf if shows_back else FAR_DEG)
         rotation = rotation_matrix(*turn.tolist())
-        if is_edge_on(rotation, label, is_left=field.endswith("left")):
-            label = None
+        label = _seen_label(label, shape, angles, rotation, field, is_varied=variety > 0.0)
         scale = fit_height(shape, angles, turn, float(scales[frame]), config)
         middle = (float(middles[frame, 0]), float(middles[frame, 1]))
         states.append(HandState(middle, scale, tuple(turn.tolist()), angles, label))
-    return HandScript(field, shape, tuple(states))
+    return HandScript(field, shape, tuple(states), vary_arm(rng, variety))
+
+
+def _seen_label(
+    pose: str | None,
+    shape: HandShape,
+    angles: np.ndarray,
+    rotation: np.ndarray,
+    field: str,
+    *,
+    is_varied: bool,
+) -> str | None:
+    """Turn the pose that label_pose found into the gesture that the view shows."""
+    is_left = field.endswith("left")
+    label = pose if pose in (None, "random") else gesture_of(str(pose))
+    if is_varied:
+        joints = pose_skeleton(shape, angles).joints
+        label = judge_view(label, joints, rotation, is_left=is_left)
+    return None if is_edge_on(rotation, label, is_left=is_left, is_varied=is_varied) else label
 
 
 def wrist_of(state: HandState, rotation: np.ndarray) -> tuple[float, float]:
@@ -141,30 +207,31 @@ def wrist_of(state: HandState, rotation: np.ndarray) -> tuple[float, float]:
 def _holds(
     rng: np.random.Generator,
     shape: HandShape,
-    solved: dict[str, np.ndarray],
     frames: int,
     field: str,
     *,
     shows_back: bool,
     variety: float,
 ) -> list[_Hold]:
-    """Fill the video with holds; shuffled decks bring all six gestures equally often."""
+    """Fill the video with holds; shuffled decks bring all five gestures equally often."""
     deck: list[str] = []
     holds: list[_Hold] = []
+    hidden = _LIKE_OTHERS if shows_back else ()
     frame = -int(rng.integers(0, 5))
     while frame < frames:
         if not deck:
-            deck = [GESTURES[index] for index in rng.permutation(len(GESTURES))]
+            cards = gesture_deck(variety)
+            deck = [cards[index] for index in rng.permutation(len(cards))]
         gesture = deck.pop()
-        pose = gesture
-        if gesture == "random":
-            names = random_pose_names(variety)
-            names = tuple(name for name in names if not (shows_back and name in _LIKE_OTHERS))
-            pose = names[int(rng.integers(len(names)))]
+        names = [name for name in hold_poses(gesture, variety) if name not in hidden]
+        pose = choose_pose(rng, gesture, names)
         last = frame + int(rng.integers(4, 8))
-        start = vary_angles(rng, solved[pose] + rng.normal(0.0, 2.5, (5, 4)), variety)
+        own = solve_pose(pose, shape)
+        start = vary_angles(rng, own + rng.normal(0.0, 2.5, (5, 4)), variety)
         angles = solve_pose(pose, shape, start)
         turn = vary_turn(rng, pose, _turn(rng, pose, field, shows_back=shows_back), variety)
+        thumb_is_right = field.endswith("right") != shows_back
+        turn = raise_thumb(rng, pose, turn, angles, thumb_is_right=thumb_is_right, variety=variety)
         holds.append(_Hold(pose, frame, last, angles, turn))
         frame = last + int(rng.integers(2, 5))
     return holds
@@ -172,17 +239,19 @@ def _holds(
 
 def _turn(rng: np.random.Generator, pose: str, field: str, *, shows_back: bool) -> np.ndarray:
     """Draw yaw, pitch and roll of a hold; a thumbs_up lies on its side, its thumb up."""
-    away = 8.0 if pose in ("ok", "pinch") else 15.0
+    gesture = gesture_of(pose)
+    has_ring = gesture == "ok" or pose == "pinch"
+    away = 8.0 if has_ring else 15.0
     yaw = float(np.clip(rng.normal(0.0, away), -2.1 * away, 2.1 * away))
     yaw += 180.0 if shows_back else 0.0
     pitch = float(np.clip(rng.normal(0.0, 13.0), -32.0, 32.0))
     roll = float(np.clip(rng.normal(0.0, 17.0), -40.0, 40.0))
-    if pose == "thumbs_up":
+    if gesture == "thumbs_up":
         thumb_is_right = field.endswith("right") != shows_back
         yaw = 0.6 * (yaw - 180.0 * shows_back) + 180.0 * shows_back
         pitch = float(rng.uniform(-30.0, 30.0))
         roll = 0.8 * roll + (90.0 if thumb_is_right else -90.0)
-    if pose in ("ok", "pinch"):
+    if has_ring:
         # The ring is seen as one only when the thumb's side is turned away from its edge.
         yaw += 30.0 if field.endswith("right") else -30.0
     return np.array([yaw, pitch, roll], np.float32)

@@ -164,7 +164,11 @@ def _arm_plan(
     width, height = config.image_wh
     outward = -1.0 if script.is_left == script.is_mine else 1.0
     x, y = state.middle
-    if script.is_mine:
+    if script.arm_deg is not None:
+        turn = np.radians(script.arm_deg)
+        target = (x + width * float(np.sin(turn)), y + width * float(np.cos(turn)))
+        shoulder = None
+    elif script.is_mine:
         target, shoulder = (x + outward * 0.25 * width, y + 0.9 * height), None
     elif scene.partner is None:
         outside = width * (0.5 + 0.62 * outward)
@@ -177,7 +181,12 @@ def _arm_plan(
         shoulder = Shoulder(
             centre[0] + outward * 0.78 * face, centre[1] + 1.06 * face, 0.27 * face
         )
-    return ArmPlan(target, shoulder, state.scale, state.turn[2], wrist_radius)
+    plan = ArmPlan(target, shoulder, state.scale, state.turn[2], wrist_radius)
+    if config.pose_variety <= 0.0:
+        return plan
+    # A hand that points to the viewer seems to bend further.
+    shortened = max(abs(float(np.cos(np.radians(state.turn[1])))), 0.4)
+    return plan._replace(max_bend_deg=plan.max_bend_deg / shortened)
 
 
 def _resolve(

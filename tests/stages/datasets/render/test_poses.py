@@ -6,18 +6,29 @@ import pytest
 from stages.datasets.render.poses import (
     EXTRA_POSES,
     GESTURES,
+    MISLEADING,
     POSES,
     RANDOM_POSES,
+    VARIANTS,
     blend_poses,
     contact_gap,
+    gesture_of,
     solve_pose,
 )
-from stages.datasets.render.script import FAR_DEG, NEAR_DEG, is_edge_on, label_pose, pose_distance
+from stages.datasets.render.script import (
+    FAR_DEG,
+    NEAR_DEG,
+    is_edge_on,
+    judge_view,
+    label_pose,
+    pose_distance,
+)
 from stages.datasets.render.skeleton import HandShape, pose_skeleton, random_shape, rotation_matrix
 from stages.datasets.render.variety import random_pose_names
 
 TIPS = [8, 12, 16, 20]  # index, middle, ring, little
 PALM = np.array([-0.02, 0.25, 0.03])
+SPECS = {**POSES, **VARIANTS, **MISLEADING}
 
 
 def people() -> list[HandShape]:
@@ -41,16 +52,17 @@ def test_open_fingertips_are_far_from_the_palm(shape: HandShape) -> None:
 
 
 @pytest.mark.parametrize("shape", people())
-@pytest.mark.parametrize("name", [name for name, spec in POSES.items() if spec.contact])
+@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.contact])
 def test_thumb_touches_what_it_should(name: str, shape: HandShape) -> None:
-    contact = POSES[name].contact
+    contact = SPECS[name].contact
     assert contact is not None
     assert np.linalg.norm(contact_gap(solve_pose(name, shape), shape, contact)) < 0.03
 
 
 @pytest.mark.parametrize("shape", people())
-def test_ok_closes_a_ring_of_thumb_and_index(shape: HandShape) -> None:
-    joints = tips("ok", shape)
+@pytest.mark.parametrize("name", ["ok", "ok_flat", "ok_small", "ok_relaxed"])
+def test_ok_closes_a_ring_of_thumb_and_index(name: str, shape: HandShape) -> None:
+    joints = tips(name, shape)
     touch = shape.radii[0, 3] + shape.radii[1, 3]
     assert np.linalg.norm(joints[4] - joints[8]) < 1.15 * touch
     assert joints[[12, 16, 20], 1].min() > 0.6, "the other three fingers stay up"
@@ -71,11 +83,12 @@ def test_thumbs_up_points_the_thumb_away_from_the_fist(shape: HandShape) -> None
 
 def test_poses_of_different_labels_are_apart() -> None:
     shape = people()[0]
-    angles = {name: solve_pose(name, shape) for name in POSES}
-    for first in POSES:
-        for second in POSES:
-            if POSES[first].gesture != POSES[second].gesture:
-                assert pose_distance(angles[first], angles[second]) > 1.5 * NEAR_DEG
+    angles = {name: solve_pose(name, shape) for name in (*POSES, *VARIANTS)}
+    for first in angles:
+        for second in angles:
+            if gesture_of(first) != gesture_of(second):
+                distance = pose_distance(angles[first], angles[second])
+                assert distance > 1.5 * NEAR_DEG, (first, second, distance)
 
 
 @pytest.mark.parametrize("name", POSES)
@@ -130,3 +143,51 @@ def test_gestures_that_are_turned_away_are_edge_on(
 ) -> None:
     rotation = rotation_matrix(yaw_deg, 0.0, 0.0)
     assert is_edge_on(rotation, gesture, is_left=is_left) is expected
+
+
+@pytest.mark.parametrize(
+    ("gesture", "yaw_deg", "is_left", "expected"),
+    [
+        ("fist", 85.0, False, False),
+        ("ok", 8.0, False, False),
+        ("ok", -8.0, True, False),
+        ("ok", 0.0, False, True),
+        ("ok", 180.0, True, True),
+        ("ok", 150.0, True, False),
+        ("ok", -30.0, False, True),
+        ("stop", 85.0, False, True),
+    ],
+)
+def test_varied_fists_and_rings_are_known_from_more_sides(
+    gesture: str, yaw_deg: float, *, is_left: bool, expected: bool
+) -> None:
+    rotation = rotation_matrix(yaw_deg, 0.0, 0.0)
+    assert is_edge_on(rotation, gesture, is_left=is_left, is_varied=True) is expected
+
+
+@pytest.mark.parametrize(
+    ("roll_deg", "is_left", "expected"),
+    [
+        (90.0, False, "thumbs_up"),
+        (-90.0, True, "thumbs_up"),
+        (180.0, False, None),
+        (-60.0, False, "random"),
+        (60.0, True, "random"),
+    ],
+)
+def test_a_thumb_is_up_as_the_picture_shows_it(
+    roll_deg: float, *, is_left: bool, expected: str | None
+) -> None:
+    joints = tips("thumbs_up", people()[0])
+    rotation = rotation_matrix(0.0, 0.0, roll_deg)
+    assert judge_view("thumbs_up", joints, rotation, is_left=is_left) == expected
+
+
+@pytest.mark.parametrize("shape", people())
+def test_crossed_fingers_are_not_two(shape: HandShape) -> None:
+    rotation = rotation_matrix(0.0, 0.0, 0.0)
+    views = [
+        judge_view(gesture_of(name), tips(name, shape), rotation, is_left=False)
+        for name in ("two", "crossed", "stop")
+    ]
+    assert views == ["two", "random", "stop"]
