@@ -144,7 +144,7 @@ def hold_out(
     parts = [sides["train"], *drawn, *([hands.train] if hands else [])]
     test = sides["test"]
     images = plain_crops(test, num=len(test.names), rule=rule)
-    unseen = Crops(images, test.boxes, test.class_id, test.names)
+    unseen = test._replace(images=images)
     empty = take_crops(unseen, np.zeros(0, np.int64))
     with tempfile.TemporaryDirectory() as folder:
         result = fit(

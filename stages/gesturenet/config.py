@@ -115,13 +115,15 @@ class FolderConfig:
 
     paths: class folders; they are trained on beside the hands that the dataset labels. ratio: side
     of these crops over the longer side of the hand's box. val, test: sources that are held out;
-    both empty = a tenth of the sources each.
+    both empty = a tenth of the sources each. joints: a table of the hands' joints in these crops
+    (python -m stages.gesturenet.find_joints); null = their joints are unknown.
     """
 
     paths: list[str] = field(default_factory=list)
     ratio: float = 1.4
     val: list[str] = field(default_factory=list)
     test: list[str] = field(default_factory=list)
+    joints: str | None = None
 
     def __post_init__(self) -> None:
         require_range("gesture.folders.ratio", self.ratio, 1.0, 4.0)
@@ -165,15 +167,17 @@ class GestureConfig:
     own. path: a local .etlt, or a zip that holds one, instead of a download. urls: the same from
     elsewhere, in order; none = NGC. sha256: of the .etlt; null = not checked, but logged.
 
-    width: channels after the open model's stem. epochs: passes over as many crops as there are,
-    classes in equal shares. resolutions: side in pixels of the training crops, each for an equal
+    width: channels after the open model's stem; blocks: of each of its three stages. epochs:
+    passes over as many crops as there are, classes in equal shares. resolutions: side in pixels of the training crops, each for an equal
     share of the epochs, the last one the network's own. ema_decay: decay per step of the averaged
     weights. num_calibration: crops from which the INT8 ranges come. context_ratio, context_px: how
     much of the frame around the box a training crop keeps for disturbed boxes and rotation, and
     its side in memory. fallback: what is drawn for training where the dataset labels no gestures.
     drawn: more drawn hands. folders: crops of one's own. unlabelled_random: whether the hands of
     the dataset's own training videos without any gesture are `random` (EgoHands'). seed decides
-    everything random. accelerator, precision: Lightning Fabric's words; "auto" decides by the
+    everything random. joints_weight: of the error of the hand's joints (fractions of the crop's
+    side) beside the cross-entropy, where they are known (drawn hands, folders.joints); 0 = they
+    are not learned. accelerator, precision: Lightning Fabric's words; "auto" decides by the
     machine.
     """
 
@@ -184,6 +188,7 @@ class GestureConfig:
     urls: list[str] = field(default_factory=list)
     sha256: str | None = None
     width: int = 16
+    blocks: list[int] = field(default_factory=lambda: [1, 1, 1])
     epochs: int = 24
     batch_size: int = 32
     resolutions: list[int] = field(default_factory=lambda: [160])
@@ -191,6 +196,7 @@ class GestureConfig:
     weight_decay: float = 0.1
     warmup_frac: float = 0.1
     label_smoothing: float = 0.05
+    joints_weight: float = 0.0
     ema_decay: float = 0.99
     num_calibration: int = 256
     context_ratio: float = 2.0
@@ -213,6 +219,12 @@ class GestureConfig:
             self._check_open()
         require_choice("gesture.precision", self.precision, PRECISIONS)
         require_range("gesture.width", self.width, 4, 64)
+        require_range("gesture.joints_weight", self.joints_weight, 0.0, 1000.0)
+        if len(self.blocks) != 3 or not all(1 <= num <= 8 for num in self.blocks):
+            raise ValueError(
+                f"gesture.blocks is {list(self.blocks)}; expected three numbers of 1 to 8, "
+                "e.g. [2, 2, 2]"
+            )
         require_range("gesture.epochs", self.epochs, 1, 100_000)
         require_range("gesture.batch_size", self.batch_size, 2, 65_536)
         require_range("gesture.learning_rate", self.learning_rate, 1.0e-6, 1.0)

@@ -8,7 +8,7 @@ import pytest
 
 from stages.gesturenet.config import GESTURES
 from stages.gesturenet.crop_folders import load_crop_folders, source_of, split_sources
-from stages.gesturenet.crops import Crops
+from stages.gesturenet.crops import Crops, unknown_joints
 from stages.gesturenet.errors import GestureError
 
 
@@ -21,7 +21,7 @@ def write(folder: Path, name: str, image: np.ndarray | None = None) -> None:
 def crops_of(*names: str) -> Crops:
     count = len(names)
     images, boxes = np.zeros((count, 4, 4, 3), np.uint8), np.zeros((count, 4), np.float32)
-    return Crops(images, boxes, np.zeros(count, np.int64), names)
+    return Crops(images, boxes, np.zeros(count, np.int64), names, unknown_joints(count))
 
 
 def test_crops_are_resized_and_their_hands_are_in_the_middle(tmp_path: Path) -> None:
