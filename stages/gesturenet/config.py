@@ -168,13 +168,14 @@ class GestureConfig:
     elsewhere, in order; none = NGC. sha256: of the .etlt; null = not checked, but logged.
 
     width: channels after the open model's stem; blocks: of each of its three stages. epochs:
-    passes over as many crops as there are, classes in equal shares. resolutions: side in pixels of the training crops, each for an equal
-    share of the epochs, the last one the network's own. ema_decay: decay per step of the averaged
-    weights. num_calibration: crops from which the INT8 ranges come. context_ratio, context_px: how
-    much of the frame around the box a training crop keeps for disturbed boxes and rotation, and
-    its side in memory. fallback: what is drawn for training where the dataset labels no gestures.
-    drawn: more drawn hands. folders: crops of one's own. unlabelled_random: whether the hands of
-    the dataset's own training videos without any gesture are `random` (EgoHands'). seed decides
+    passes over as many crops as there are, classes in equal shares. resolutions: side in pixels of
+    the training crops, each for an equal share of the epochs, the last one the network's own.
+    ema_decay: decay per step of the averaged weights. num_calibration: crops from which the INT8
+    ranges come. context_ratio, context_px: how much of the frame around the box a training crop
+    keeps for disturbed boxes and rotation, and its side in memory. fallback: what is drawn for
+    training where the dataset labels no gestures. drawn: more drawn hands. folders: crops of one's
+    own. unlabelled_random: whether the hands of the dataset's own training videos without any
+    gesture are `random` (EgoHands'). seed decides
     everything random. joints_weight: of the error of the hand's joints (fractions of the crop's
     side) beside the cross-entropy, where they are known (drawn hands, folders.joints); 0 = they
     are not learned. accelerator, precision: Lightning Fabric's words; "auto" decides by the

@@ -6,8 +6,6 @@ nothing of it. Joints are the expectation of a heatmap of 10 x 10 cells (integra
 et al. 2018, arXiv 1711.08229).
 """
 
-from typing import cast
-
 import torch
 from torch import nn
 from torch.nn import functional
@@ -73,4 +71,4 @@ def joint_loss(found: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:
     counts = ((joints >= 0) & (joints <= 1)).all(dim=2, keepdim=True)  # NaN compares false
     target = torch.where(counts, joints, found.detach())
     error = functional.smooth_l1_loss(found, target, beta=SMOOTH_FRAC, reduction="sum")
-    return cast(torch.Tensor, error / (2 * counts.sum()).clamp(min=1))
+    return error / (2 * counts.sum()).clamp(min=1)

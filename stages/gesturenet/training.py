@@ -178,7 +178,7 @@ def _step(state: _State, batch: Batch, config: GestureConfig) -> torch.Tensor:
     state.fabric.backward(loss)
     state.fabric.clip_gradients(state.module, state.optimizer, max_norm=GRADIENT_CLIP_NORM)
     state.optimizer.step()
-    return cast(torch.Tensor, loss.detach())
+    return loss.detach()
 
 
 @torch.no_grad()
