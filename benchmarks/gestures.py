@@ -7,7 +7,7 @@ data/kitti of the default) and those of gesture.drawn beside them. --hands has h
 gesture (EgoHands as data/kitti): one of its videos is held out in turn too, and the others are
 trained on as `random` where gesture.unlabelled_random is set. FILE gets a JSON object per source:
 accuracy, per class too, the confusion matrix, and which share of the held-out --hands was taken
-for a gesture (benchmarks/gesture_alarms.py). --preset real takes conf/gesture/real.yaml in place of
+for a gesture (benchmarks/gesture_alarms.py). --preset real takes conf/gesture/real.yaml instead of
 resolved.yaml's section gesture; overrides are of that section. --seeds repeats all with other
 seeds. gesture.folders.joints=FILE (python -m stages.gesturenet.find_joints) gives the crops tight
 boxes as a detector does, those that are held out too.

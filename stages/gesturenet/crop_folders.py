@@ -39,7 +39,7 @@ def load_crop_folders(
     not there, an unknown class, a class folder without pictures, and a picture that cannot be read
     or is smaller than 16 pixels.
     """
-    paths = [path for folder in folders for path in _list_pictures(folder)]
+    paths = [path for folder in folders for path in list_pictures(folder)]
     known = read_joints(joints) if joints is not None else {}
 
     def load(path: Path) -> Crops:
@@ -91,7 +91,8 @@ def source_of(name: str) -> str:
     return name.partition("/")[0]
 
 
-def _list_pictures(folder: Path) -> list[Path]:
+def list_pictures(folder: Path) -> list[Path]:
+    """Return the pictures of class folders by path; GestureError as load_crop_folders has it."""
     if not folder.is_dir():
         raise GestureError(f"{folder} is no folder; expected class folders: {', '.join(GESTURES)}")
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
