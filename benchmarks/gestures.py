@@ -131,7 +131,8 @@ def load_drawn(
 def draw_or_load(config: GestureConfig, context: RoiRule, cache: Path | None) -> Crops:
     """Draw the hands of gesture.drawn, or take them from the cache that has just those."""
     made_from = {
-        "drawn": {**dataclasses.asdict(config.drawn), "share": None},  # the share is not drawn
+        # These two are about training, not about drawing.
+        "drawn": {**dataclasses.asdict(config.drawn), "share": None, "random_weight": 1.0},
         "context": dict(context._asdict()),
         "size_px": config.context_px,
     }

@@ -137,7 +137,8 @@ class DrawnConfig:
     drawing. pose_variety, table_work_frac, cover_frac, min_hand_height and max_hand_height: as in
     dataset.render; hands at work are `random`. share: of each class's training crops, how many are
     drawn ones (the dataset's count as such where it is drawn); null = classes are balanced
-    whatever the crops come from.
+    whatever the crops come from. random_weight: how much more often than a gesture `random` comes
+    then, of which there is most to learn.
     """
 
     videos: int = 0
@@ -148,11 +149,13 @@ class DrawnConfig:
     min_hand_height: float = 0.14
     max_hand_height: float = 0.6
     share: float | None = None
+    random_weight: float = 1.0
 
     def __post_init__(self) -> None:
         require_range("gesture.drawn.videos", self.videos, 0, 10_000_000)
         for key in ("pose_variety", "table_work_frac", "cover_frac"):
             require_range(f"gesture.drawn.{key}", getattr(self, key), 0.0, 1.0)
+        require_range("gesture.drawn.random_weight", self.random_weight, 0.1, 10.0)
         if self.share is not None:
             require_range("gesture.drawn.share", self.share, 0.0, 1.0)
 
@@ -204,7 +207,7 @@ class GestureConfig:
     context_px: int = 192
     seed: int = 42
     accelerator: str = "auto"
-    precision: str = "auto"
+    precision: str = "32-true"
     roi: RoiConfig = field(default_factory=RoiConfig)
     drawn: DrawnConfig = field(default_factory=DrawnConfig)
     folders: FolderConfig = field(default_factory=FolderConfig)

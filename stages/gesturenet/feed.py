@@ -17,8 +17,8 @@ from stages.gesturenet.backgrounds import (
     draw_behind,
     find_backgrounds,
 )
-from stages.gesturenet.config import INPUT_WH, GestureConfig
-from stages.gesturenet.crops import Crops
+from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
+from stages.gesturenet.crops import NO_GESTURE, Crops
 from stages.gesturenet.sampling import DRAWN, balanced_order, mixed_order, source_names
 
 NUM_BACKGROUNDS = 400
@@ -100,7 +100,13 @@ def epoch_order(crops: Crops, config: GestureConfig, generator: np.random.Genera
     if config.drawn.share is None:
         return balanced_order(crops.class_id, generator)
     sources = source_names(crops.names)
-    return mixed_order(crops.class_id, sources, generator, drawn_share=config.drawn.share)
+    return mixed_order(
+        crops.class_id,
+        sources,
+        generator,
+        drawn_share=config.drawn.share,
+        class_weights={GESTURES.index(NO_GESTURE): config.drawn.random_weight},
+    )
 
 
 def choose_backgrounds(crops: Crops, config: GestureConfig) -> Backgrounds | None:

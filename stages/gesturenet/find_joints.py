@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def open_tracker() -> Track:
     """Return MediaPipe Hands as a function of an RGB picture. Raises GestureError without it."""
     try:
-        from mediapipe.python.solutions.hands import Hands  # type: ignore[import-not-found]
+        from mediapipe.python.solutions.hands import Hands
     except ImportError as error:
         raise GestureError(
             f"MediaPipe cannot be imported ({error}); run it with the Python of "
