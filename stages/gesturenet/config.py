@@ -61,7 +61,8 @@ class GestureAugmentConfig:
     fractions, to either side; noise_max: standard deviation in [0, 1] pixel values;
     erase_max_frac: longest side of the erased rectangle in crop sides.
 
-    What follows is off by default. background_probability: crops of gesture.folders whose
+    What follows is off by default. region_scale_max: the region is enlarged by exp of up to this, or
+    made smaller, as detectors draw tighter or looser boxes. background_probability: crops of gesture.folders whose
     background is plain (stages/gesturenet/backgrounds.py) get another one. gamma_max: the exponent
     is exp of up to this, to either side. shade_max: change of brightness across half a crop.
     blur_max_sigma: pixels. jpeg_min_quality: of 1 to 90.
@@ -82,6 +83,7 @@ class GestureAugmentConfig:
     noise_max: float = 0.05
     erase_probability: float = 0.2
     erase_max_frac: float = 0.3
+    region_scale_max: float = 0.0
     background_probability: float = 0.0
     gamma_max: float = 0.0
     grey_probability: float = 0.0
@@ -100,6 +102,7 @@ class GestureAugmentConfig:
             require_range(f"gesture.augment.{key}", getattr(self, key), 0.0, 1.0)
         require_range("gesture.augment.box_shift_frac", self.box_shift_frac, 0.0, 0.2)
         require_range("gesture.augment.box_scale_frac", self.box_scale_frac, 0.0, 0.2)
+        require_range("gesture.augment.region_scale_max", self.region_scale_max, 0.0, 1.0)
         require_range("gesture.augment.rotate_max_deg", self.rotate_max_deg, 0.0, 180.0)
         require_range("gesture.augment.lowres_min_px", self.lowres_min_px, 8, INPUT_WH[0])
         require_range("gesture.augment.shade_max", self.shade_max, 0.0, 1.0)
