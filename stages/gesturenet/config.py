@@ -61,10 +61,11 @@ class GestureAugmentConfig:
     fractions, to either side; noise_max: standard deviation in [0, 1] pixel values;
     erase_max_frac: longest side of the erased rectangle in crop sides.
 
-    What follows is off by default. region_scale_max: the region is enlarged by exp of up to this, or
-    made smaller, as detectors draw tighter or looser boxes. background_probability: crops of gesture.folders whose
-    background is plain (stages/gesturenet/backgrounds.py) get another one. gamma_max: the exponent
-    is exp of up to this, to either side. shade_max: change of brightness across half a crop.
+    What follows is off by default. region_scale_max: the region's size is changed by exp of up to
+    this, to either side, as detectors draw looser or tighter boxes. background_probability: crops
+    of gesture.folders whose background is plain (stages/gesturenet/backgrounds.py) get another
+    one. gamma_max: the exponent is exp of up to this, to either side. shade_max: change of
+    brightness across half a crop.
     blur_max_sigma: pixels. jpeg_min_quality: of 1 to 90.
     """
 
@@ -181,11 +182,10 @@ class GestureConfig:
     keeps for disturbed boxes and rotation, and its side in memory. fallback: what is drawn for
     training where the dataset labels no gestures. drawn: more drawn hands. folders: crops of one's
     own. unlabelled_random: whether the hands of the dataset's own training videos without any
-    gesture are `random` (EgoHands'). seed decides
-    everything random. joints_weight: of the error of the hand's joints (fractions of the crop's
-    side) beside the cross-entropy, where they are known (drawn hands, folders.joints); 0 = they
-    are not learned. accelerator, precision: Lightning Fabric's words; "auto" decides by the
-    machine.
+    gesture are `random` (EgoHands'). seed decides everything random. joints_weight: of the error of
+    the hand's joints (fractions of the crop's side) beside the cross-entropy, where they are known
+    (drawn hands, folders.joints); 0 = they are not learned. accelerator, precision: Lightning
+    Fabric's words; "auto" decides by the machine.
     """
 
     model: str = "open"
