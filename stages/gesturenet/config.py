@@ -182,10 +182,10 @@ class GestureConfig:
     keeps for disturbed boxes and rotation, and its side in memory. fallback: what is drawn for
     training where the dataset labels no gestures. drawn: more drawn hands. folders: crops of one's
     own. unlabelled_random: whether the hands of the dataset's own training videos without any
-    gesture are `random` (EgoHands'). seed decides everything random. joints_weight: of the error of
-    the hand's joints (fractions of the crop's side) beside the cross-entropy, where they are known
-    (drawn hands, folders.joints); 0 = they are not learned. accelerator, precision: Lightning
-    Fabric's words; "auto" decides by the machine.
+    gesture are `random` (EgoHands'). seed decides everything random. joints_weight: of the error
+    of the hand's joints (fractions of the crop's side) beside the cross-entropy, where they are
+    known (drawn hands, folders.joints); 0 = they are not learned. accelerator, precision:
+    Lightning Fabric's words; "auto" decides by the machine.
     """
 
     model: str = "open"
