@@ -13,8 +13,8 @@ seeds. gesture.folders.joints=FILE (python -m stages.gesturenet.find_joints) giv
 boxes as a detector does, those that are held out too.
 
 Drawing takes minutes: --cache FILE keeps the drawn crops, and takes them from there the next time.
---sources names those that are held out: several such programs may share a GPU, each with a FILE of
-its own.
+--draw-only ends then. --sources names those that are held out: several such programs may share a
+GPU, each with a FILE of its own.
 """
 
 import argparse
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         [args.crops], size_px=config.context_px, ratio=args.ratio, joints=joints
     )
     drawn = load_drawn(args.kitti, config, rule, cache=args.cache)
+    if args.draw_only:
+        return 0
     hands = split_hands(args.hands, config, rule) if args.hands else [None]
     sources = sorted({source_of(name) for name in own.names})
     for seed in range(config.seed, config.seed + args.seeds):
@@ -106,6 +108,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--hands", type=Path, help="converted frames without gestures")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one per source")
     parser.add_argument("--cache", type=Path, help="file that keeps the drawn crops")
+    parser.add_argument("--draw-only", action="store_true", help="end with --cache written")
     parser.add_argument("--sources", type=lambda text: text.split(","), help="only these")
     parser.add_argument("--seeds", type=int, default=1)
     return parser.parse_args(argv)
