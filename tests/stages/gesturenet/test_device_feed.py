@@ -34,7 +34,7 @@ def walled_crops() -> Crops:
     return crops._replace(images=images, joints=joints, names=names)
 
 
-def batches_of(crops: Crops) -> tuple[list[Batch], list[Batch]]:
+def batches_of(crops: Crops, device: str = "cpu") -> tuple[list[Batch], list[Batch]]:
     """An epoch's batches of the CPU, and the same by the device's way."""
     backgrounds = choose_backgrounds(crops, CONFIG)
     assert backgrounds is not None
@@ -43,7 +43,7 @@ def batches_of(crops: Crops) -> tuple[list[Batch], list[Batch]]:
         expected = list(
             training_batches(crops, CONFIG, 1, rule=RULE, pool=pool, backgrounds=backgrounds)
         )
-    resident = prepare_device(crops, backgrounds, torch.device("cpu"))
+    resident = prepare_device(crops, backgrounds, torch.device(device))
     return expected, list(device_batches(resident, CONFIG, 1, rule=RULE))
 
 
@@ -55,6 +55,17 @@ def test_both_feeds_give_the_same_batches() -> None:
         assert torch.equal(one.joints, other.joints)
         assert one.images.shape == other.images.shape
         assert float((one.images - other.images).abs().mean()) < 0.005
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_same_batches() -> None:
+    expected, found = batches_of(walled_crops(), device="cuda")
+    for one, other in zip(expected, found, strict=True):
+        assert other.images.device.type == "cuda"
+        assert torch.equal(one.class_id, other.class_id.cpu())
+        assert torch.equal(one.joints, other.joints.cpu())
+        assert float((one.images - other.images.cpu()).abs().mean()) < 0.005
 
 
 def test_items_come_in_order_and_an_error_comes_through() -> None:
