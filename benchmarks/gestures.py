@@ -7,8 +7,14 @@ data/kitti of the default) and those of gesture.drawn beside them. --hands has h
 gesture (EgoHands as data/kitti): one of its videos is held out in turn too, and the others are
 trained on as `random` where gesture.unlabelled_random is set. FILE gets a JSON object per source:
 accuracy, per class too, the confusion matrix, and which share of the held-out --hands was taken
-for a gesture. --preset real takes conf/gesture/real.yaml in place of resolved.yaml's section
-gesture; overrides are of that section. --seeds repeats all with other seeds.
+for a gesture (benchmarks/gesture_alarms.py). --preset real takes conf/gesture/real.yaml instead of
+resolved.yaml's section gesture; overrides are of that section. --seeds repeats all with other
+seeds. gesture.folders.joints=FILE (python -m stages.gesturenet.find_joints) gives the crops tight
+boxes as a detector does, those that are held out too.
+
+Drawing takes minutes: --cache FILE keeps the drawn crops, and takes them from there the next time.
+--draw-only ends then. --sources names those that are held out: several such programs may share a
+GPU, each with a FILE of its own.
 """
 
 import argparse
@@ -24,12 +30,14 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
+from benchmarks.gesture_alarms import alarm_shares, frame_boxes
 from deploy.core.roi import RoiRule
 from deploy.machine import available_cpus
 from stages._config import RESOLVED, load_resolved, section_of
 from stages.datasets.index import read_gestures, read_index
 from stages.gesture import context_rule
 from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
+from stages.gesturenet.crop_file import load_saved_crops, save_crops
 from stages.gesturenet.crop_folders import load_crop_folders, source_of, split_sources
 from stages.gesturenet.crops import (
     NO_GESTURE,
@@ -41,7 +49,7 @@ from stages.gesturenet.crops import (
 )
 from stages.gesturenet.drawn_hands import draw_crops
 from stages.gesturenet.feed import crops_to_tensor, plain_crops
-from stages.gesturenet.metrics import accuracy, class_figures, confusion_matrix
+from stages.gesturenet.metrics import accuracy, class_figures, confusion_matrix, softmax
 from stages.gesturenet.training import fit, predict_logits
 
 CONF = Path(__file__).parents[1] / "conf" / "gesture"
@@ -52,12 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     config = load_config(args.preset, args.overrides)
     rule = RoiRule(**dataclasses.asdict(config.roi))
-    own = load_crop_folders([args.crops], size_px=config.context_px, ratio=args.ratio)
-    drawn = load_drawn(args.kitti, config, rule)
+    joints = Path(config.folders.joints) if config.folders.joints else None
+    own = load_crop_folders(
+        [args.crops], size_px=config.context_px, ratio=args.ratio, joints=joints
+    )
+    drawn = load_drawn(args.kitti, config, rule, cache=args.cache)
+    if args.draw_only:
+        return 0
     hands = split_hands(args.hands, config, rule) if args.hands else [None]
     sources = sorted({source_of(name) for name in own.names})
     for seed in range(config.seed, config.seed + args.seeds):
         for index, source in enumerate(tqdm(sources, desc=f"seed {seed}", unit="source")):
+            if args.sources and source not in args.sources:
+                continue
             seeded = dataclasses.replace(config, seed=seed)
             row = hold_out(own, drawn, source, seeded, rule, hands=hands[index % len(hands)])
             with args.out.open("a") as stream:
@@ -92,28 +107,54 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kitti", type=Path, help="converted frames with gestures.csv")
     parser.add_argument("--hands", type=Path, help="converted frames without gestures")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one per source")
+    parser.add_argument("--cache", type=Path, help="file that keeps the drawn crops")
+    parser.add_argument("--draw-only", action="store_true", help="end with --cache written")
+    parser.add_argument("--sources", type=lambda text: text.split(","), help="only these")
     parser.add_argument("--seeds", type=int, default=1)
     return parser.parse_args(argv)
 
 
-def load_drawn(kitti: Path | None, config: GestureConfig, rule: RoiRule) -> list[Crops]:
-    """Cut all labelled hands of a converted dataset, and draw those of gesture.drawn."""
+def load_drawn(
+    kitti: Path | None, config: GestureConfig, rule: RoiRule, *, cache: Path | None = None
+) -> list[Crops]:
+    """Cut all labelled hands of a converted dataset, and draw those of gesture.drawn.
+
+    cache: where the latter are kept; what is there already is taken as it is.
+    """
     context, size_px = context_rule(config, rule), config.context_px
     parts = []
     if kitti is not None:
         stems = {row.stem for row in read_gestures(kitti / "gestures.csv")}
         parts.append(load_labelled_crops(kitti, stems, rule=context, size_px=size_px))
     if config.drawn.videos:
-        workers = available_cpus()
-        parts.append(draw_crops(config.drawn, rule=context, size_px=size_px, workers=workers))
+        parts.append(draw_or_load(config, context, cache))
     return parts
 
 
+def draw_or_load(config: GestureConfig, context: RoiRule, cache: Path | None) -> Crops:
+    """Draw the hands of gesture.drawn, or take them from the cache that has just those."""
+    made_from = {
+        # These two are about training, not about drawing.
+        "drawn": {**dataclasses.asdict(config.drawn), "share": None, "random_weight": 1.0},
+        "context": dict(context._asdict()),
+        "size_px": config.context_px,
+    }
+    if cache is not None and cache.exists():
+        return load_saved_crops(cache, made_from)
+    workers = available_cpus()
+    crops = draw_crops(config.drawn, rule=context, size_px=config.context_px, workers=workers)
+    if cache is not None:
+        save_crops(cache, crops, made_from)
+    return crops
+
+
 class Hands(NamedTuple):
-    """Hands without a gesture: those trained on as `random`, and those measured (n, R, R, 3)."""
+    """Hands without a gesture: those trained on as `random`, and those measured, as the runtime
+    cuts them, with their boxes (n, 4) in frame pixels."""
 
     train: Crops
-    test: np.ndarray
+    test: Crops
+    test_boxes: np.ndarray
 
 
 def split_hands(kitti: Path, config: GestureConfig, rule: RoiRule) -> list[Hands | None]:
@@ -126,7 +167,7 @@ def split_hands(kitti: Path, config: GestureConfig, rule: RoiRule) -> list[Hands
         train = load_unlabelled_crops(kitti, stems, rule=context, size_px=size_px)
         unseen = {row.stem for row in rows if row.video == video}
         test = load_unlabelled_crops(kitti, unseen, rule=rule, size_px=INPUT_WH[0])
-        held_out.append(Hands(train, test.images))
+        held_out.append(Hands(train, test, frame_boxes(kitti, test.names)))
     return list(held_out)
 
 
@@ -144,7 +185,7 @@ def hold_out(
     parts = [sides["train"], *drawn, *([hands.train] if hands else [])]
     test = sides["test"]
     images = plain_crops(test, num=len(test.names), rule=rule)
-    unseen = Crops(images, test.boxes, test.class_id, test.names)
+    unseen = test._replace(images=images)
     empty = take_crops(unseen, np.zeros(0, np.int64))
     with tempfile.TemporaryDirectory() as folder:
         result = fit(
@@ -161,8 +202,10 @@ def hold_out(
     present = [index for index in range(len(GESTURES)) if confusion[index].any()]
     alarms = {}
     if hands is not None:
-        found = predict_logits(result.model, crops_to_tensor(hands.test)).argmax(axis=1)
-        alarms["false_alarms"] = round(float((found != GESTURES.index(NO_GESTURE)).mean()), 4)
+        logits = predict_logits(result.model, crops_to_tensor(hands.test.images))
+        probabilities = softmax(logits)
+        idle = GESTURES.index(NO_GESTURE)
+        alarms = alarm_shares(hands.test.names, hands.test_boxes, probabilities, idle=idle)
     return {
         **alarms,
         "source": source,

@@ -170,6 +170,7 @@ def add_folders(crops: dict[str, Crops], config: GestureConfig, rule: RoiRule) -
         [Path(path).expanduser() for path in config.folders.paths],
         size_px=config.context_px,
         ratio=config.folders.ratio,
+        joints=Path(config.folders.joints).expanduser() if config.folders.joints else None,
     )
     sides = split_sources(own, val=config.folders.val, test=config.folders.test)
     for side in ("val", "test"):

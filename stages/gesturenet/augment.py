@@ -113,6 +113,8 @@ def draw_changes(
     disturbed = disturb_boxes(boxes, generator, shift_frac=shift, scale_frac=scale)
     # The crop's own border is no frame border: what lies outside it is handled by warp_crop.
     regions = expand_boxes(disturbed, rule._replace(border="pad"), image_wh=(1, 1))
+    if config.region_scale_max:
+        regions = _scale_regions(regions, generator, scale_max=config.region_scale_max)
     angles = generator.uniform(-config.rotate_max_deg, config.rotate_max_deg, num)
     is_flipped = generator.random(num) < config.flip_probability
     return [
@@ -131,6 +133,16 @@ def draw_changes(
             strict=True,
         )
     ]
+
+
+def _scale_regions(
+    regions: np.ndarray, generator: np.random.Generator, *, scale_max: float
+) -> np.ndarray:
+    """Scale regions (N, 4) about their centres by exp of up to scale_max, to either side."""
+    factors = np.exp(generator.uniform(-scale_max, scale_max, (len(regions), 1)))
+    centre = (regions[:, :2] + regions[:, 2:]) / 2
+    half = (regions[:, 2:] - regions[:, :2]) / 2 * factors
+    return np.concatenate([centre - half, centre + half], axis=1)
 
 
 def apply_change(image: np.ndarray, change: Change, *, size_px: int) -> np.ndarray:

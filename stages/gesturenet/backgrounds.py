@@ -27,7 +27,7 @@ ROOM_HW = (320, 420)
 ROOM_MIN_PX = 140
 FLAT_PROBABILITY = 0.15  # one colour instead of a room: walls
 BLUR_PROBABILITY = 0.4  # what is behind a hand is out of focus
-BLUR_MAX_SIGMA = 4.0
+BLUR_MIN_SIGMA, BLUR_MAX_SIGMA = 0.5, 4.0
 GAIN_MAX = 0.35
 
 
@@ -37,6 +37,17 @@ class Backgrounds(NamedTuple):
 
     masks: dict[int, np.ndarray]
     pictures: np.ndarray
+
+
+class Behind(NamedTuple):
+    """What stands behind a hand: a picture's index, its mirroring, brightness, whether it is one
+    colour, and its blur in pixels (0 = none)."""
+
+    picture: int
+    is_mirrored: bool
+    gain: float
+    is_flat: bool
+    blur_sigma: float
 
 
 def find_backgrounds(
@@ -90,16 +101,27 @@ def draw_pictures(num: int, *, size_px: int, seed: int) -> np.ndarray:
     return np.stack([_draw_picture(size_px, [seed, number]) for number in range(num)])
 
 
+def draw_behind(num_pictures: int, generator: np.random.Generator) -> Behind:
+    """Draw which of the pictures is set behind a hand, and how."""
+    picture = int(generator.integers(num_pictures))
+    is_mirrored = bool(generator.random() < 0.5)
+    gain = float(1 + GAIN_MAX * generator.uniform(-1, 1))
+    is_flat = bool(generator.random() < FLAT_PROBABILITY)
+    is_blurred = not is_flat and generator.random() < BLUR_PROBABILITY
+    sigma = float(generator.uniform(BLUR_MIN_SIGMA, BLUR_MAX_SIGMA)) if is_blurred else 0.0
+    return Behind(picture, is_mirrored, gain, is_flat, sigma)
+
+
 def change_background(
-    image: np.ndarray, mask: np.ndarray, picture: np.ndarray, generator: np.random.Generator
+    image: np.ndarray, mask: np.ndarray, pictures: np.ndarray, how: Behind
 ) -> np.ndarray:
-    """Set a picture, mirrored, dimmed or blurred at random, behind the hand: (S, S, 3) uint8."""
-    behind = picture[:, ::-1] if generator.random() < 0.5 else picture
-    behind = behind.astype(np.float32) * (1 + GAIN_MAX * generator.uniform(-1, 1))
-    if generator.random() < FLAT_PROBABILITY:
+    """Set one of the pictures behind the hand: (S, S, 3) uint8."""
+    picture = pictures[how.picture]
+    behind = (picture[:, ::-1] if how.is_mirrored else picture).astype(np.float32) * how.gain
+    if how.is_flat:
         behind = np.broadcast_to(behind.mean(axis=(0, 1)), behind.shape)
-    elif generator.random() < BLUR_PROBABILITY:
-        behind = cv2.GaussianBlur(behind, (0, 0), generator.uniform(0.5, BLUR_MAX_SIGMA))
+    elif how.blur_sigma:
+        behind = cv2.GaussianBlur(behind, (0, 0), how.blur_sigma)
     alpha = mask[..., None].astype(np.float32) / 255
     return np.clip(alpha * image + (1 - alpha) * behind, 0, 255).astype(np.uint8)
 

@@ -61,9 +61,11 @@ class GestureAugmentConfig:
     fractions, to either side; noise_max: standard deviation in [0, 1] pixel values;
     erase_max_frac: longest side of the erased rectangle in crop sides.
 
-    What follows is off by default. background_probability: crops of gesture.folders whose
-    background is plain (stages/gesturenet/backgrounds.py) get another one. gamma_max: the exponent
-    is exp of up to this, to either side. shade_max: change of brightness across half a crop.
+    What follows is off by default. region_scale_max: the region's size is changed by exp of up to
+    this, to either side, as detectors draw looser or tighter boxes. background_probability: crops
+    of gesture.folders whose background is plain (stages/gesturenet/backgrounds.py) get another
+    one. gamma_max: the exponent is exp of up to this, to either side. shade_max: change of
+    brightness across half a crop.
     blur_max_sigma: pixels. jpeg_min_quality: of 1 to 90.
     """
 
@@ -82,6 +84,7 @@ class GestureAugmentConfig:
     noise_max: float = 0.05
     erase_probability: float = 0.2
     erase_max_frac: float = 0.3
+    region_scale_max: float = 0.0
     background_probability: float = 0.0
     gamma_max: float = 0.0
     grey_probability: float = 0.0
@@ -100,6 +103,7 @@ class GestureAugmentConfig:
             require_range(f"gesture.augment.{key}", getattr(self, key), 0.0, 1.0)
         require_range("gesture.augment.box_shift_frac", self.box_shift_frac, 0.0, 0.2)
         require_range("gesture.augment.box_scale_frac", self.box_scale_frac, 0.0, 0.2)
+        require_range("gesture.augment.region_scale_max", self.region_scale_max, 0.0, 1.0)
         require_range("gesture.augment.rotate_max_deg", self.rotate_max_deg, 0.0, 180.0)
         require_range("gesture.augment.lowres_min_px", self.lowres_min_px, 8, INPUT_WH[0])
         require_range("gesture.augment.shade_max", self.shade_max, 0.0, 1.0)
@@ -115,13 +119,15 @@ class FolderConfig:
 
     paths: class folders; they are trained on beside the hands that the dataset labels. ratio: side
     of these crops over the longer side of the hand's box. val, test: sources that are held out;
-    both empty = a tenth of the sources each.
+    both empty = a tenth of the sources each. joints: a table of the hands' joints in these crops
+    (python -m stages.gesturenet.find_joints); null = their joints are unknown.
     """
 
     paths: list[str] = field(default_factory=list)
     ratio: float = 1.4
     val: list[str] = field(default_factory=list)
     test: list[str] = field(default_factory=list)
+    joints: str | None = None
 
     def __post_init__(self) -> None:
         require_range("gesture.folders.ratio", self.ratio, 1.0, 4.0)
@@ -135,7 +141,8 @@ class DrawnConfig:
     drawing. pose_variety, table_work_frac, cover_frac, min_hand_height and max_hand_height: as in
     dataset.render; hands at work are `random`. share: of each class's training crops, how many are
     drawn ones (the dataset's count as such where it is drawn); null = classes are balanced
-    whatever the crops come from.
+    whatever the crops come from. random_weight: how much more often than a gesture `random` comes
+    then, of which there is most to learn.
     """
 
     videos: int = 0
@@ -146,11 +153,13 @@ class DrawnConfig:
     min_hand_height: float = 0.14
     max_hand_height: float = 0.6
     share: float | None = None
+    random_weight: float = 1.0
 
     def __post_init__(self) -> None:
         require_range("gesture.drawn.videos", self.videos, 0, 10_000_000)
         for key in ("pose_variety", "table_work_frac", "cover_frac"):
             require_range(f"gesture.drawn.{key}", getattr(self, key), 0.0, 1.0)
+        require_range("gesture.drawn.random_weight", self.random_weight, 0.1, 10.0)
         if self.share is not None:
             require_range("gesture.drawn.share", self.share, 0.0, 1.0)
 
@@ -165,16 +174,18 @@ class GestureConfig:
     own. path: a local .etlt, or a zip that holds one, instead of a download. urls: the same from
     elsewhere, in order; none = NGC. sha256: of the .etlt; null = not checked, but logged.
 
-    width: channels after the open model's stem. epochs: passes over as many crops as there are,
-    classes in equal shares. resolutions: side in pixels of the training crops, each for an equal
-    share of the epochs, the last one the network's own. ema_decay: decay per step of the averaged
-    weights. num_calibration: crops from which the INT8 ranges come. context_ratio, context_px: how
-    much of the frame around the box a training crop keeps for disturbed boxes and rotation, and
-    its side in memory. fallback: what is drawn for training where the dataset labels no gestures.
-    drawn: more drawn hands. folders: crops of one's own. unlabelled_random: whether the hands of
-    the dataset's own training videos without any gesture are `random` (EgoHands'). seed decides
-    everything random. accelerator, precision: Lightning Fabric's words; "auto" decides by the
-    machine.
+    width: channels after the open model's stem; blocks: of each of its three stages. epochs:
+    passes over as many crops as there are, classes in equal shares. resolutions: side in pixels of
+    the training crops, each for an equal share of the epochs, the last one the network's own.
+    ema_decay: decay per step of the averaged weights. num_calibration: crops from which the INT8
+    ranges come. context_ratio, context_px: how much of the frame around the box a training crop
+    keeps for disturbed boxes and rotation, and its side in memory. fallback: what is drawn for
+    training where the dataset labels no gestures. drawn: more drawn hands. folders: crops of one's
+    own. unlabelled_random: whether the hands of the dataset's own training videos without any
+    gesture are `random` (EgoHands'). seed decides everything random. joints_weight: of the error
+    of the hand's joints (fractions of the crop's side) beside the cross-entropy, where they are
+    known (drawn hands, folders.joints); 0 = they are not learned. accelerator, precision:
+    Lightning Fabric's words; "auto" decides by the machine.
     """
 
     model: str = "open"
@@ -184,6 +195,7 @@ class GestureConfig:
     urls: list[str] = field(default_factory=list)
     sha256: str | None = None
     width: int = 16
+    blocks: list[int] = field(default_factory=lambda: [1, 1, 1])
     epochs: int = 24
     batch_size: int = 32
     resolutions: list[int] = field(default_factory=lambda: [160])
@@ -191,13 +203,14 @@ class GestureConfig:
     weight_decay: float = 0.1
     warmup_frac: float = 0.1
     label_smoothing: float = 0.05
+    joints_weight: float = 0.0
     ema_decay: float = 0.99
     num_calibration: int = 256
     context_ratio: float = 2.0
     context_px: int = 192
     seed: int = 42
     accelerator: str = "auto"
-    precision: str = "auto"
+    precision: str = "32-true"
     roi: RoiConfig = field(default_factory=RoiConfig)
     drawn: DrawnConfig = field(default_factory=DrawnConfig)
     folders: FolderConfig = field(default_factory=FolderConfig)
@@ -213,6 +226,12 @@ class GestureConfig:
             self._check_open()
         require_choice("gesture.precision", self.precision, PRECISIONS)
         require_range("gesture.width", self.width, 4, 64)
+        require_range("gesture.joints_weight", self.joints_weight, 0.0, 1000.0)
+        if len(self.blocks) != 3 or not all(1 <= num <= 8 for num in self.blocks):
+            raise ValueError(
+                f"gesture.blocks is {list(self.blocks)}; expected three numbers of 1 to 8, "
+                "e.g. [2, 2, 2]"
+            )
         require_range("gesture.epochs", self.epochs, 1, 100_000)
         require_range("gesture.batch_size", self.batch_size, 2, 65_536)
         require_range("gesture.learning_rate", self.learning_rate, 1.0e-6, 1.0)

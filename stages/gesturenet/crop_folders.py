@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 
 from stages.gesturenet.config import GESTURES
-from stages.gesturenet.crops import Crops, concatenate_crops, take_crops
+from stages.gesturenet.crops import Crops, concatenate_crops, take_crops, unknown_joints
 from stages.gesturenet.errors import GestureError
+from stages.gesturenet.joint_table import hand_box, read_joints
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MIN_SIDE_PX = 16  # of what is smaller not even a person can tell the gesture
@@ -26,19 +27,25 @@ SOURCE = re.compile(r"^(.+)_[^_]+$")
 MIN_SOURCES_TO_DRAW = 3
 
 
-def load_crop_folders(folders: Sequence[Path], *, size_px: int, ratio: float) -> Crops:
+def load_crop_folders(
+    folders: Sequence[Path], *, size_px: int, ratio: float, joints: Path | None = None
+) -> Crops:
     """Read every picture of the class folders, ordered by path; grey and transparent ones too.
 
     size_px: the side S that all crops get. ratio: the crop's side over the longer side of the
     hand's box, which is then in the middle (gesture.roi.ratio where the runtime's rule cut them).
+    joints: a table of joint_table.py; the box of a hand whose joints it has follows from them.
     Names are "<source>/<class>/<file name>". Raises GestureError in one line for a folder that is
     not there, an unknown class, a class folder without pictures, and a picture that cannot be read
     or is smaller than 16 pixels.
     """
-    paths = [path for folder in folders for path in _list_pictures(folder)]
+    paths = [path for folder in folders for path in list_pictures(folder)]
+    known = read_joints(joints) if joints is not None else {}
 
     def load(path: Path) -> Crops:
-        return _load_crop(path, size_px=size_px, ratio=ratio)
+        crop = _load_crop(path, size_px=size_px, ratio=ratio)
+        places = known.get(f"{path.parent.name}/{path.name}")
+        return crop if places is None else _with_joints(crop, places * size_px)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return concatenate_crops(list(pool.map(load, paths)))
@@ -84,7 +91,8 @@ def source_of(name: str) -> str:
     return name.partition("/")[0]
 
 
-def _list_pictures(folder: Path) -> list[Path]:
+def list_pictures(folder: Path) -> list[Path]:
+    """Return the pictures of class folders by path; GestureError as load_crop_folders has it."""
     if not folder.is_dir():
         raise GestureError(f"{folder} is no folder; expected class folders: {', '.join(GESTURES)}")
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
@@ -126,7 +134,12 @@ def _load_crop(path: Path, *, size_px: int, ratio: float) -> Crops:
     source = match[1] if match else path.stem
     name = f"{source}/{path.parent.name}/{path.name}"
     class_id = np.array([GESTURES.index(path.parent.name)], np.int64)
-    return Crops(resized[None], box[None], class_id, (name,))
+    return Crops(resized[None], box[None], class_id, (name,), unknown_joints(1))
+
+
+def _with_joints(crop: Crops, joints: np.ndarray) -> Crops:
+    """Return one crop with the joints (21, 2) of its hand, in pixels, and the box around them."""
+    return crop._replace(boxes=hand_box(joints)[None], joints=joints[None])
 
 
 def _draw_sources(sources: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -22,19 +22,24 @@ from stages.gesturenet.errors import GestureError
 
 LOGGER = logging.getLogger(__name__)
 NO_GESTURE = "random"
+# Wrist, then four from the root to the tip of thumb, index, middle, ring and little finger: the
+# order of the drawn hands, and of the usual hand trackers.
+NUM_JOINTS = 21
 
 
 class Crops(NamedTuple):
     """Square pictures of one hand each.
 
     images: (N, S, S, 3) uint8 BGR. boxes: (N, 4) float32 xyxy of the hand in crop pixels.
-    class_id: (N,) int64, index into config.GESTURES. names: where each crop comes from.
+    class_id: (N,) int64, index into config.GESTURES. names: where each crop comes from. joints:
+    (N, 21, 2) float32, the hand's joints in crop pixels, as NUM_JOINTS says; NaN where unknown.
     """
 
     images: np.ndarray
     boxes: np.ndarray
     class_id: np.ndarray
     names: tuple[str, ...]
+    joints: np.ndarray
 
 
 def load_labelled_crops(
@@ -106,13 +111,20 @@ def concatenate_crops(parts: Sequence[Crops]) -> Crops:
         np.concatenate([part.boxes for part in parts]),
         np.concatenate([part.class_id for part in parts]),
         tuple(name for part in parts for name in part.names),
+        np.concatenate([part.joints for part in parts]),
     )
 
 
 def take_crops(crops: Crops, indices: np.ndarray) -> Crops:
     """Return the crops at indices (M,), in that order."""
     names = tuple(crops.names[index] for index in indices)
-    return Crops(crops.images[indices], crops.boxes[indices], crops.class_id[indices], names)
+    return Crops(
+        crops.images[indices],
+        crops.boxes[indices],
+        crops.class_id[indices],
+        names,
+        crops.joints[indices],
+    )
 
 
 def boxes_in_regions(xyxy: np.ndarray, regions: np.ndarray, *, size_px: int) -> np.ndarray:
@@ -121,9 +133,19 @@ def boxes_in_regions(xyxy: np.ndarray, regions: np.ndarray, *, size_px: int) -> 
     Exact for regions with whole-pixel edges; crop_regions rounds others outwards by less than a
     pixel.
     """
+    corners = points_in_regions(xyxy.reshape(-1, 2, 2), regions, size_px=size_px)  # (N, 2, 2)
+    return corners.reshape(-1, 4)
+
+
+def points_in_regions(points: np.ndarray, regions: np.ndarray, *, size_px: int) -> np.ndarray:
+    """Move points (N, K, 2) as boxes_in_regions moves corners: (N, K, 2) float32."""
     low, extent = regions[:, :2], regions[:, 2:] - regions[:, :2]
-    corners = (xyxy.reshape(-1, 2, 2) - low[:, None]) / extent[:, None]  # (N, 2, 2)
-    return (corners * size_px).reshape(-1, 4).astype(np.float32)
+    return ((points - low[:, None]) / extent[:, None] * size_px).astype(np.float32)
+
+
+def unknown_joints(num: int) -> np.ndarray:
+    """Return the joints (num, 21, 2) of hands whose joints nobody knows."""
+    return np.full((num, NUM_JOINTS, 2), np.nan, np.float32)
 
 
 def _cut_frame(hands: list[GestureRow], kitti_dir: Path, *, rule: RoiRule, size_px: int) -> Crops:
@@ -136,6 +158,7 @@ def _cut_frame(hands: list[GestureRow], kitti_dir: Path, *, rule: RoiRule, size_
         boxes_in_regions(boxes, regions, size_px=size_px),
         np.array([_class_id(hand) for hand in hands], np.int64),
         tuple(f"{stem}#{hand.row}" for hand in hands),
+        unknown_joints(len(hands)),
     )
 
 
@@ -174,4 +197,5 @@ def empty_crops(size_px: int) -> Crops:
         np.zeros((0, 4), np.float32),
         np.zeros(0, np.int64),
         (),
+        unknown_joints(0),
     )

@@ -26,6 +26,7 @@ from stages.gesturenet.crops import (
     boxes_in_regions,
     concatenate_crops,
     empty_crops,
+    points_in_regions,
 )
 
 
@@ -94,6 +95,7 @@ def _cut(frame: Frame, name: str, job: _Job) -> Crops:
         return empty_crops(job.size_px)
     outlines = [np.asarray(hand.outline, np.float32) for hand in hands]
     boxes = np.stack([np.concatenate([one.min(axis=0), one.max(axis=0) + 1]) for one in outlines])
+    joints = np.stack([hand.joints for hand in hands])  # (N, 21, 2)
     height, width = frame.image.shape[:2]
     regions = expand_boxes(boxes, job.rule, image_wh=(width, height))
     gestures = [hand.gesture or NO_GESTURE for hand in hands]
@@ -102,4 +104,5 @@ def _cut(frame: Frame, name: str, job: _Job) -> Crops:
         boxes_in_regions(boxes, regions, size_px=job.size_px),
         np.array([GESTURES.index(gesture) for gesture in gestures], np.int64),
         tuple(f"{name}#{index}" for index in range(len(hands))),
+        points_in_regions(joints, regions, size_px=job.size_px),
     )

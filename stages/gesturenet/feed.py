@@ -2,29 +2,45 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
 from deploy.core.roi import RoiRule
-from stages.gesturenet.augment import NO_CHANGE, apply_change, draw_changes
-from stages.gesturenet.backgrounds import Backgrounds, change_background, find_backgrounds
-from stages.gesturenet.config import INPUT_WH, GestureConfig
-from stages.gesturenet.crops import Crops
+from stages.gesturenet.augment import NO_CHANGE, Change, apply_change, draw_changes
+from stages.gesturenet.backgrounds import (
+    Backgrounds,
+    Behind,
+    change_background,
+    draw_behind,
+    find_backgrounds,
+)
+from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
+from stages.gesturenet.crops import NO_GESTURE, Crops
 from stages.gesturenet.sampling import DRAWN, balanced_order, mixed_order, source_names
 
 NUM_BACKGROUNDS = 400
 
 
-class _View(NamedTuple):
-    """How crops are turned into training pictures."""
+class Batch(NamedTuple):
+    """images: (B, 3, R, R) float32 RGB in [0, 1]. class_id: (B,) int64. joints: (B, 21, 2)
+    float32, fractions of the pictures' sides; NaN where unknown."""
 
-    config: GestureConfig
-    rule: RoiRule
+    images: torch.Tensor
+    class_id: torch.Tensor
+    joints: torch.Tensor
+
+
+class Plan(NamedTuple):
+    """What becomes of the crops of one batch: indices (B,), and of each its change, and what is
+    set behind it (None: nothing)."""
+
+    indices: np.ndarray
+    changes: list[Change]
+    behind: list[Behind | None]
     size_px: int
-    backgrounds: Backgrounds | None
 
 
 def training_batches(
@@ -35,20 +51,47 @@ def training_batches(
     rule: RoiRule,
     pool: ThreadPoolExecutor,
     backgrounds: Backgrounds | None = None,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield (images (B, 3, R, R), class ids (B,)) of one epoch; R is the epoch's resolution.
+) -> Iterator[Batch]:
+    """Yield the batches of one epoch; R is the epoch's resolution.
 
     backgrounds: what choose_backgrounds made of the crops. The same (config.seed, epoch) gives the
     same batches, whatever the number of threads.
     """
+    for plan in plan_epoch(crops, config, epoch, rule=rule, backgrounds=backgrounds):
+        images = crops_to_tensor(_changed(crops, plan, pool, backgrounds))
+        yield Batch(
+            images, torch.from_numpy(crops.class_id[plan.indices]), planned_joints(crops, plan)
+        )
+
+
+def plan_epoch(
+    crops: Crops,
+    config: GestureConfig,
+    epoch: int,
+    *,
+    rule: RoiRule,
+    backgrounds: Backgrounds | None = None,
+) -> Iterator[Plan]:
+    """Draw everything random of an epoch's batches, one after the other."""
     generator = np.random.default_rng([config.seed, epoch])
-    view = _View(config, rule, epoch_resolution(config, epoch), backgrounds)
+    size_px = epoch_resolution(config, epoch)
     order = epoch_order(crops, config, generator)
     for start in range(0, len(order), config.batch_size):
         indices = order[start : start + config.batch_size]
         if len(indices) > 1 or start == 0:  # batch normalisation has no variance for a single crop
-            images = _changed(crops, indices, generator, view, pool)
-            yield crops_to_tensor(images), torch.from_numpy(crops.class_id[indices])
+            boxes = crops.boxes[indices]
+            changes = draw_changes(boxes, generator, config.augment, rule, size_px=size_px)
+            behind = _draw_behind(indices, generator, config, backgrounds)
+            yield Plan(indices, changes, behind, size_px)
+
+
+def planned_joints(crops: Crops, plan: Plan) -> torch.Tensor:
+    """Return where a plan moves the joints of its crops: (B, 21, 2), as in Batch."""
+    matrices = np.stack([change.matrix for change in plan.changes])  # (B, 2, 3)
+    # A change's matrix puts the centres of pixels at integers; joints have them at halves.
+    moved = (crops.joints[plan.indices] - 0.5) @ matrices[:, :, :2].transpose(0, 2, 1)
+    moved = moved + matrices[:, None, :, 2] + 0.5
+    return torch.from_numpy((moved / plan.size_px).astype(np.float32))
 
 
 def epoch_order(crops: Crops, config: GestureConfig, generator: np.random.Generator) -> np.ndarray:
@@ -57,7 +100,13 @@ def epoch_order(crops: Crops, config: GestureConfig, generator: np.random.Genera
     if config.drawn.share is None:
         return balanced_order(crops.class_id, generator)
     sources = source_names(crops.names)
-    return mixed_order(crops.class_id, sources, generator, drawn_share=config.drawn.share)
+    return mixed_order(
+        crops.class_id,
+        sources,
+        generator,
+        drawn_share=config.drawn.share,
+        class_weights={GESTURES.index(NO_GESTURE): config.drawn.random_weight},
+    )
 
 
 def choose_backgrounds(crops: Crops, config: GestureConfig) -> Backgrounds | None:
@@ -95,41 +144,35 @@ def crops_to_tensor(images_bgr: np.ndarray) -> torch.Tensor:
 
 
 def _changed(
-    crops: Crops,
-    indices: np.ndarray,
-    generator: np.random.Generator,
-    view: _View,
-    pool: ThreadPoolExecutor,
+    crops: Crops, plan: Plan, pool: ThreadPoolExecutor, backgrounds: Backgrounds | None
 ) -> np.ndarray:
     """Return the changed crops (B, R, R, 3) uint8 BGR of a batch."""
-    boxes, augment = crops.boxes[indices], view.config.augment
-    changes = draw_changes(boxes, generator, augment, view.rule, size_px=view.size_px)
-    seeds = _draw_backgrounds(len(indices), generator, view)
 
     def change(place: int) -> np.ndarray:
-        image = _before_another(crops.images, int(indices[place]), seeds[place], view.backgrounds)
-        return apply_change(image, changes[place], size_px=view.size_px)
+        index, how = int(plan.indices[place]), plan.behind[place]
+        image = crops.images[index]
+        if how is not None and backgrounds is not None:
+            image = change_background(image, backgrounds.masks[index], backgrounds.pictures, how)
+        return apply_change(image, plan.changes[place], size_px=plan.size_px)
 
-    return np.stack(list(pool.map(change, range(len(indices)))))
+    return np.stack(list(pool.map(change, range(len(plan.indices)))))
 
 
-def _draw_backgrounds(num: int, generator: np.random.Generator, view: _View) -> list[int | None]:
-    """Draw a seed for each crop that gets another background; None for the others."""
-    if view.backgrounds is None:
-        return [None] * num
-    is_changed = generator.random(num) < view.config.augment.background_probability
-    seeds = generator.integers(0, 2**32, num)
+def _draw_behind(
+    indices: np.ndarray,
+    generator: np.random.Generator,
+    config: GestureConfig,
+    backgrounds: Backgrounds | None,
+) -> list[Behind | None]:
+    """Draw what is set behind the crops at indices (B,); None for those that stay as they are."""
+    if backgrounds is None:
+        return [None] * len(indices)
+    is_changed = generator.random(len(indices)) < config.augment.background_probability
+    seeds = generator.integers(0, 2**32, len(indices))
+    num = len(backgrounds.pictures)
     return [
-        int(seed) if changed else None for seed, changed in zip(seeds, is_changed, strict=True)
+        draw_behind(num, np.random.default_rng(seed))
+        if changed and int(index) in backgrounds.masks
+        else None
+        for index, seed, changed in zip(indices, seeds, is_changed, strict=True)
     ]
-
-
-def _before_another(
-    images: np.ndarray, index: int, seed: int | None, backgrounds: Backgrounds | None
-) -> np.ndarray:
-    """Return the crop at index, before another background if it has a mask and a seed."""
-    if seed is None or backgrounds is None or index not in backgrounds.masks:
-        return cast(np.ndarray, images[index])
-    generator = np.random.default_rng(seed)
-    picture = backgrounds.pictures[generator.integers(len(backgrounds.pictures))]
-    return change_background(images[index], backgrounds.masks[index], picture, generator)

@@ -1,9 +1,9 @@
 """The open gesture classifier: a small residual network with GestureNet's tensors.
 
 `input_1` (N, 3, 160, 160) RGB in [0, 1] -> `activation_18` (N, 6), softmax. A stem of stride 4 and
-three residual blocks of stride 2 (He et al. 2015, arXiv 1512.03385, basic block) leave 5 x 5
-cells. It has about a 45th of the multiply-accumulates of GestureNet's ResNet18, since it runs once
-per hand and frame on a CPU.
+three stages of residual blocks (He et al. 2015, arXiv 1512.03385, basic block), each of stride 2,
+leave 5 x 5 cells. By default it has about a 45th of the multiply-accumulates of GestureNet's
+ResNet18, since it runs once per hand and frame on a CPU.
 """
 
 from collections.abc import Iterator
@@ -20,23 +20,30 @@ STEM_STRIDE = 4
 
 @dataclass(frozen=True)
 class Architecture:
-    """What rebuilds the network: channels after the stem; the blocks have 2, 4, 8 times more."""
+    """What rebuilds the network.
+
+    width: channels after the stem; the stages have 2, 4, 8 times more. blocks: of each stage.
+    """
 
     width: int = 16
     num_classes: int = 6
+    blocks: tuple[int, ...] = (1, 1, 1)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions of stride 2 and 1, and a 1x1 shortcut of stride 2."""
+    """Two 3x3 convolutions, the first one of the stride, and a 1x1 shortcut of the stride.
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    A block of stride 1 has a shortcut too, so that its addition is quantized as any other.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 2) -> None:
         super().__init__()
-        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
+        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.bn_1 = nn.BatchNorm2d(out_channels)
         self.relu_1 = nn.ReLU()
         self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn_2 = nn.BatchNorm2d(out_channels)
-        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=2, bias=False)
+        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
         self.bn_shortcut = nn.BatchNorm2d(out_channels)
         self.relu_2 = nn.ReLU()
 
@@ -68,21 +75,41 @@ class GestureClassifier(nn.Module):
         )
         self.bn_stem = nn.BatchNorm2d(width)
         self.relu_stem = nn.ReLU()
-        self.block_1 = ResidualBlock(width, 2 * width)
-        self.block_2 = ResidualBlock(2 * width, 4 * width)
-        self.block_3 = ResidualBlock(4 * width, 8 * width)
+        self.block_1 = _build_stage(width, architecture.blocks[0])
+        self.block_2 = _build_stage(2 * width, architecture.blocks[1])
+        self.block_3 = _build_stage(4 * width, architecture.blocks[2])
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(8 * width, architecture.num_classes)
         self.register_buffer("temperature", torch.ones(()))
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Return uncalibrated scores (B, num_classes)."""
-        features = self.relu_stem(self.bn_stem(self.conv_stem(images)))  # (B, width, H/4, W/4)
-        features = self.block_3(self.block_2(self.block_1(features)))  # (B, 8 * width, H/32, W/32)
-        return cast(torch.Tensor, self.classifier(self.pool(features).flatten(1)))
+        return self.classify(self.features(images)[1])
+
+    def features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the last two stages make of pictures: (B, 4 * width, H/16, W/16) and
+        (B, 8 * width, H/32, W/32)."""
+        stem = self.relu_stem(self.bn_stem(self.conv_stem(images)))  # (B, width, H/4, W/4)
+        fine = self.block_2(self.block_1(stem))
+        return fine, self.block_3(fine)
+
+    def classify(self, coarse: torch.Tensor) -> torch.Tensor:
+        """Return uncalibrated scores (B, num_classes) of the last stage's features."""
+        return cast(torch.Tensor, self.classifier(self.pool(coarse).flatten(1)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.softmax(self.logits(images) / self.temperature, dim=1)
+
+
+def _build_stage(in_channels: int, num_blocks: int) -> nn.Module:
+    """Return a block of stride 2 that doubles the channels, and further ones of stride 1.
+
+    One block stands alone, so that weights have the names they had before there were more.
+    """
+    out_channels = 2 * in_channels
+    first = ResidualBlock(in_channels, out_channels)
+    rest = [ResidualBlock(out_channels, out_channels, stride=1) for _ in range(num_blocks - 1)]
+    return nn.Sequential(first, *rest) if rest else first
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -1,7 +1,8 @@
 """Which crops an epoch takes: every class equally often, whatever there is of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,18 +27,24 @@ def mixed_order(
     generator: np.random.Generator,
     *,
     drawn_share: float,
+    class_weights: Mapping[int, float] = MappingProxyType({}),
 ) -> np.ndarray:
     """Return indices as balanced_order does, with drawn_share of each class's crops drawn ones.
+
+    class_weights: how much more often than others a class comes, by its index; 1 for those it
+    lacks.
 
     sources: of each crop, DRAWN for drawn ones. The other sources of a class share the rest by the
     square root of how many crops they have, so that none decides what the class looks like. A
     class that has only one of the two kinds takes all from it.
     """
     classes = np.unique(class_id)
-    share = math.ceil(len(class_id) / len(classes))
+    weight_of = {one: class_weights.get(int(one), 1.0) for one in classes}
+    unit = len(class_id) / sum(weight_of.values())
     names = np.array(sources)
     parts = []
     for one in classes:
+        share = math.ceil(unit * weight_of[one])
         groups = _group(np.flatnonzero(class_id == one), names)
         weights = _weights({name: len(members) for name, members in groups.items()}, drawn_share)
         counts = _apportion([weights[name] for name in groups], share)

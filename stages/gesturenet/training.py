@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -24,7 +25,9 @@ from tqdm import tqdm
 from deploy.core.roi import RoiRule
 from stages.gesturenet.config import GestureConfig
 from stages.gesturenet.crops import Crops
-from stages.gesturenet.feed import choose_backgrounds, crops_to_tensor, training_batches
+from stages.gesturenet.device_feed import device_batches, prepare_device
+from stages.gesturenet.feed import Batch, choose_backgrounds, crops_to_tensor, training_batches
+from stages.gesturenet.joint_head import JointHead, Learner, joint_loss
 from stages.gesturenet.metrics import accuracy, confusion_matrix, negative_log_likelihood
 from stages.gesturenet.model import Architecture, GestureClassifier
 from stages.gesturenet.optimizer import build_optimizer, set_learning_rate
@@ -47,7 +50,8 @@ class FitResult(NamedTuple):
 
 class _State(NamedTuple):
     fabric: Fabric
-    module: nn.Module  # Fabric's wrapping, for the forward pass
+    module: nn.Module  # Fabric's wrapping of the learner, for the forward pass
+    learner: Learner
     model: GestureClassifier
     average: GestureClassifier
     optimizer: torch.optim.Optimizer
@@ -71,18 +75,32 @@ def fit(
     state = _build(config)
     history = _resume(state, work_dir / CHECKPOINT, config)
     epochs = range(len(history), config.epochs)
-    backgrounds = choose_backgrounds(train, config)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
+        make_batches = _choose_feed(train, config, state.fabric.device, rule=rule, pool=pool)
         for epoch in tqdm(epochs, desc="gesture", unit="epoch", disable=None):
-            batches = training_batches(
-                train, config, epoch, rule=rule, pool=pool, backgrounds=backgrounds
-            )
+            batches = make_batches(epoch)
             loss = _train_epoch(state, batches, config, num_crops=len(train.class_id), epoch=epoch)
             row = {"epoch": float(epoch + 1), "loss": loss, **_validate(state.average, val)}
             history.append(row)
             log(row)
             _save(state, work_dir / CHECKPOINT, config, history)
     return FitResult(state.average.cpu().eval(), history)
+
+
+def _choose_feed(
+    train: Crops,
+    config: GestureConfig,
+    device: torch.device,
+    *,
+    rule: RoiRule,
+    pool: ThreadPoolExecutor,
+) -> Callable[[int], Iterator[Batch]]:
+    """Return what makes an epoch's batches: on a GPU if that is what trains, else by threads."""
+    backgrounds = choose_backgrounds(train, config)
+    if device.type == "cuda":
+        resident = prepare_device(train, backgrounds, device)
+        return partial(device_batches, resident, config, rule=rule)
+    return partial(training_batches, train, config, rule=rule, pool=pool, backgrounds=backgrounds)
 
 
 def predict_logits(model: GestureClassifier, images: torch.Tensor) -> np.ndarray:
@@ -104,7 +122,9 @@ def learning_rate_at(progress: float, config: GestureConfig) -> float:
 
 def _build(config: GestureConfig) -> _State:
     torch.manual_seed(config.seed)
-    model = GestureClassifier(Architecture(width=config.width))
+    model = GestureClassifier(Architecture(width=config.width, blocks=tuple(config.blocks)))
+    head = JointHead(model.architecture) if config.joints_weight else None
+    learner = Learner(model, head)
     precision = choose_precision(
         config.precision, config.accelerator, min_channels=min_input_channels(model)
     )
@@ -114,17 +134,16 @@ def _build(config: GestureConfig) -> _State:
     )
     average = GestureClassifier(model.architecture)
     average.load_state_dict(model.state_dict())
-    optimizer = build_optimizer(model, weight_decay=config.weight_decay)
+    optimizer = build_optimizer(learner, weight_decay=config.weight_decay)
     memory_format = choose_memory_format(model, fabric.device)
-    model.to(memory_format=memory_format)  # type: ignore[call-overload]
-    module, wrapped = fabric.setup(model, optimizer)
-    module.mark_forward_method("logits")
-    return _State(fabric, module, model, average.to(fabric.device).eval(), wrapped)
+    learner.to(memory_format=memory_format)  # type: ignore[call-overload]
+    module, wrapped = fabric.setup(learner, optimizer)
+    return _State(fabric, module, learner, model, average.to(fabric.device).eval(), wrapped)
 
 
 def _train_epoch(
     state: _State,
-    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    batches: Iterator[Batch],
     config: GestureConfig,
     *,
     num_crops: int,
@@ -132,32 +151,34 @@ def _train_epoch(
 ) -> float:
     """Run one epoch and return its mean loss."""
     state.module.train()
-    losses, num_seen = 0.0, 0
-    for index, (images, targets) in enumerate(batches):
-        progress = (epoch + min(1.0, num_seen / num_crops)) / config.epochs
+    losses: list[torch.Tensor] = []  # read at the end: each reading waits for the device
+    sizes: list[int] = []
+    for index, batch in enumerate(batches):
+        progress = (epoch + min(1.0, sum(sizes) / num_crops)) / config.epochs
         set_learning_rate(state.optimizer, learning_rate_at(progress, config))
-        losses += len(targets) * _step(state, images, targets, config)
-        num_seen += len(targets)
+        losses.append(_step(state, batch, config))
+        sizes.append(len(batch.class_id))
         _update_average(
             state, config, step=epoch * math.ceil(num_crops / config.batch_size) + index
         )
-    return losses / max(num_seen, 1)
+    total = sum(size * float(loss) for size, loss in zip(sizes, losses, strict=True))
+    return total / max(sum(sizes), 1)
 
 
-def _step(
-    state: _State, images: torch.Tensor, targets: torch.Tensor, config: GestureConfig
-) -> float:
-    images, targets = state.fabric.to_device((images, targets))
+def _step(state: _State, batch: Batch, config: GestureConfig) -> torch.Tensor:
+    images, targets, joints = state.fabric.to_device(tuple(batch))
     images = images.contiguous(memory_format=choose_memory_format(state.model, images.device))
-    logits = cast(torch.Tensor, state.module.logits(images))  # type: ignore[operator]
+    logits, found = state.module(images)
     loss = nn.functional.cross_entropy(
         logits.float(), targets, label_smoothing=config.label_smoothing
     )
+    if found is not None:
+        loss = loss + config.joints_weight * joint_loss(found.float(), joints)
     state.optimizer.zero_grad()
     state.fabric.backward(loss)
     state.fabric.clip_gradients(state.module, state.optimizer, max_norm=GRADIENT_CLIP_NORM)
     state.optimizer.step()
-    return float(loss.detach())
+    return loss.detach()
 
 
 @torch.no_grad()
@@ -185,7 +206,7 @@ def _validate(model: GestureClassifier, val: Crops) -> Row:
 def _save(state: _State, path: Path, config: GestureConfig, history: list[Row]) -> None:
     content = {
         "config": asdict(config),
-        "model": state.model.state_dict(),
+        "learner": state.learner.state_dict(),
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "history": history,
@@ -203,7 +224,7 @@ def _resume(state: _State, path: Path, config: GestureConfig) -> list[Row]:
     if content["config"] != asdict(config):
         LOGGER.info("gesture: the checkpoint belongs to another configuration, starting anew")
         return []
-    state.model.load_state_dict(content["model"])
+    state.learner.load_state_dict(content["learner"])
     state.average.load_state_dict(content["average"])
     state.optimizer.load_state_dict(content["optimizer"])
     history = cast(list[Row], content["history"])

@@ -58,7 +58,7 @@ def test_hands_without_gestures_are_trained_on_and_measured(tmp_path: Path) -> N
     config = gestures.load_config("real", ["gesture.drawn.videos=1", "gesture.width=4"])
     assert (config.unlabelled_random, config.drawn.videos, config.width) == (True, 1, 4)
     held_out = gestures.split_hands(kitti, config, RULE)
-    assert [(len(hands.train.names), len(hands.test)) for hands in held_out if hands] == [
+    assert [(len(hands.train.names), len(hands.test.names)) for hands in held_out if hands] == [
         (12, 6)
     ] * 3
     out = tmp_path / "rows.jsonl"
@@ -67,4 +67,27 @@ def test_hands_without_gestures_are_trained_on_and_measured(tmp_path: Path) -> N
     overrides = [f"gesture.{each}" for each in small]
     assert gestures.main([*arguments, "--hands", str(kitti), *overrides]) == 0
     for line in out.read_text().splitlines():
-        assert 0.0 <= json.loads(line)["false_alarms"] <= 1.0
+        row = json.loads(line)
+        assert 0.0 <= row["sure_alarms"] <= row["false_alarms"] <= 1.0
+        assert 0.0 <= row["smoothed_alarms"] <= 1.0
+
+
+def test_drawn_crops_are_kept_and_named_sources_alone_are_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_crops(tmp_path / "crops")
+    cache, out = tmp_path / "drawn.npz", tmp_path / "rows.jsonl"
+    arguments = ["--crops", str(tmp_path / "crops"), "--preset", "real", "--sources", "ben"]
+    arguments += ["--cache", str(cache), "--out", str(out)]
+    small = ["drawn.videos=1", "width=4", "epochs=1", "batch_size=8", "context_px=64"]
+    arguments += [f"gesture.{each}" for each in small]
+    assert gestures.main([*arguments, "--draw-only"]) == 0
+    assert cache.exists()
+    assert not out.exists()
+
+    def draw(*_arguments: object, **_options: object) -> Crops:
+        raise AssertionError("they are in the cache")
+
+    monkeypatch.setattr(gestures, "draw_crops", draw)
+    assert gestures.main(arguments) == 0
+    assert [json.loads(line)["source"] for line in out.read_text().splitlines()] == ["ben"]

@@ -32,12 +32,16 @@ _HOLDING = [4, 8, 12]  # the tips of the fingers that hold something
 
 
 class Hand(NamedTuple):
-    """A labelled hand: outline (K, 2) in pixels, gesture (None: unclear), visible share."""
+    """A labelled hand: outline (K, 2) in pixels, gesture (None: unclear), visible share.
+
+    joints: (21, 2) pixels, as skeleton.py orders them; hidden ones and those outside too.
+    """
 
     field: str
     outline: np.ndarray
     gesture: str | None
     visible: float
+    joints: np.ndarray
 
 
 class Frame(NamedTuple):
@@ -278,7 +282,7 @@ def _label(actor: _Actor, owner: np.ndarray, number: int, config: RenderConfig) 
         gesture = None
     if gesture is not None and not _shows(actor, owner, number, _TELLING.get(gesture, ())):
         gesture = None
-    return Hand(actor.script.field, outline, gesture, visible)
+    return Hand(actor.script.field, outline, gesture, visible, actor.joints)
 
 
 def _shows(actor: _Actor, owner: np.ndarray, number: int, joints: tuple[int, ...]) -> bool:

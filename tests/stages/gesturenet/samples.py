@@ -8,7 +8,7 @@ import numpy as np
 from deploy.core.kitti import format_labels, hand_label
 from stages.datasets.index import GestureRow, write_gestures, write_stems
 from stages.gesturenet.config import GESTURES
-from stages.gesturenet.crops import Crops
+from stages.gesturenet.crops import Crops, unknown_joints
 
 FRAME_WH = (320, 200)
 
@@ -36,7 +36,8 @@ def striped_crops(
     for image, one in zip(images, class_id, strict=True):
         image[low : low + inner, low : low + inner] = striped_hand(one, inner, generator)
     boxes = np.tile(np.float32([low, low, low + inner, low + inner]), (len(class_id), 1))
-    return Crops(images, boxes, class_id, tuple(f"crop{index}" for index in range(len(class_id))))
+    names = tuple(f"crop{index}" for index in range(len(class_id)))
+    return Crops(images, boxes, class_id, names, unknown_joints(len(class_id)))
 
 
 def write_kitti(root: Path, *, num_frames: int, labelled: bool = True) -> None:

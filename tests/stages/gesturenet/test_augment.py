@@ -55,6 +55,20 @@ def test_the_middle_of_the_hand_stays_in_every_changed_crop() -> None:
         assert mapped.max() <= 160
 
 
+def test_regions_are_scaled_about_their_middle() -> None:
+    boxes = np.repeat(BOXES[:1], 300, axis=0)
+    config = dataclasses.replace(NO_CHANGE, region_scale_max=0.3)
+    changes = draw_changes(boxes, np.random.default_rng(1), config, RoiRule(), size_px=160)
+    (plain,) = draw_changes(BOXES[:1], np.random.default_rng(1), NO_CHANGE, RoiRule(), size_px=160)
+    scales = np.array([plain.matrix[0, 0] / change.matrix[0, 0] for change in changes])
+    assert scales.min() == pytest.approx(np.exp(-0.3), rel=0.02)
+    assert scales.max() == pytest.approx(np.exp(0.3), rel=0.02)
+    assert np.log(scales).mean() == pytest.approx(0, abs=0.03)
+    middle = (BOXES[:1, :2] + BOXES[:1, 2:]) / 2
+    for change in changes:
+        assert map_points(change.matrix, middle) == pytest.approx(np.array([[80, 80]]), abs=1e-3)
+
+
 def test_no_change_is_the_region_that_the_runtime_cuts() -> None:
     image, rule = smooth_picture(), RoiRule()
     box = np.float32([[60, 71, 130, 121]])  # 98 x 98 around (95, 96): whole pixels

@@ -7,6 +7,7 @@ import pytest
 from stages.gesturenet.backgrounds import (
     Backgrounds,
     change_background,
+    draw_behind,
     draw_pictures,
     find_backgrounds,
     find_hand,
@@ -75,7 +76,9 @@ def test_the_hand_stays_and_what_is_behind_changes() -> None:
     mask = find_hand(image)
     assert mask is not None
     backgrounds = Backgrounds({0: mask}, draw_pictures(1, size_px=SIZE, seed=2))
-    changed = change_background(image, mask, backgrounds.pictures[0], np.random.default_rng(4))
+    changed = change_background(
+        image, mask, backgrounds.pictures, draw_behind(1, np.random.default_rng(4))
+    )
     inside, outside = mask == 255, mask == 0
     assert np.array_equal(changed[inside], image[inside])
     assert np.abs(changed[outside].astype(int) - image[outside]).mean() > 20

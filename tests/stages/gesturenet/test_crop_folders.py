@@ -8,8 +8,9 @@ import pytest
 
 from stages.gesturenet.config import GESTURES
 from stages.gesturenet.crop_folders import load_crop_folders, source_of, split_sources
-from stages.gesturenet.crops import Crops
+from stages.gesturenet.crops import Crops, unknown_joints
 from stages.gesturenet.errors import GestureError
+from stages.gesturenet.joint_table import JointRow, write_joints
 
 
 def write(folder: Path, name: str, image: np.ndarray | None = None) -> None:
@@ -21,7 +22,7 @@ def write(folder: Path, name: str, image: np.ndarray | None = None) -> None:
 def crops_of(*names: str) -> Crops:
     count = len(names)
     images, boxes = np.zeros((count, 4, 4, 3), np.uint8), np.zeros((count, 4), np.float32)
-    return Crops(images, boxes, np.zeros(count, np.int64), names)
+    return Crops(images, boxes, np.zeros(count, np.int64), names, unknown_joints(count))
 
 
 def test_crops_are_resized_and_their_hands_are_in_the_middle(tmp_path: Path) -> None:
@@ -44,6 +45,21 @@ def test_grey_and_transparent_pictures_are_read(tmp_path: Path, image: np.ndarra
     crops = load_crop_folders([tmp_path], size_px=32, ratio=1.4)
     assert crops.images.shape == (1, 32, 32, 3)
     assert int(np.abs(crops.images.astype(int) - 90).max()) <= 1
+
+
+def test_known_joints_give_the_box(tmp_path: Path) -> None:
+    write(tmp_path, "ok/a_1.png")
+    write(tmp_path, "ok/a_2.png")
+    joints = np.full((21, 2), 0.5)
+    joints[1], joints[2] = (0.25, 0.4), (0.75, 0.6)
+    joints[9] = (0.5, 0.625)  # an eighth of the picture from the wrist
+    write_joints(tmp_path / "joints.csv", [JointRow("ok/a_2.png", "left", 1.0, joints)])
+    crops = load_crop_folders([tmp_path], size_px=40, ratio=1.4, joints=tmp_path / "joints.csv")
+    assert np.isnan(crops.joints[0]).all()
+    assert crops.joints[1] == pytest.approx(40 * joints)
+    assert crops.boxes[1].tolist() == pytest.approx([9.425, 15.425, 30.575, 25.575])
+    plain = load_crop_folders([tmp_path], size_px=40, ratio=1.4)
+    assert np.array_equal(crops.boxes[0], plain.boxes[0])
 
 
 def test_several_folders_are_read_one_after_the_other(tmp_path: Path) -> None:

@@ -28,6 +28,17 @@ def test_videos_of_gestures_have_several_of_them() -> None:
     assert longer == pytest.approx(32, abs=1.0)
 
 
+def test_joints_are_on_the_hands() -> None:
+    crops = draw()
+    assert crops.joints.shape == (len(crops.names), 21, 2)
+    low, high = crops.joints.min(axis=1), crops.joints.max(axis=1)
+    sides = crops.boxes[:, 2:] - crops.boxes[:, :2]
+    assert np.median(np.abs(low - crops.boxes[:, :2]) / sides) < 0.15
+    assert np.median(np.abs(high - crops.boxes[:, 2:]) / sides) < 0.15
+    bones = np.linalg.norm(crops.joints[:, 8] - crops.joints[:, 7], axis=1)
+    assert (bones < 0.5 * sides.max(axis=1)).all()
+
+
 def test_people_at_work_show_no_gesture() -> None:
     crops = draw(table_work_frac=1.0)
     assert set(crops.class_id.tolist()) == {RANDOM}

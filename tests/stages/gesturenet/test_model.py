@@ -48,9 +48,20 @@ def test_default_network_costs_less_than_a_quarter_of_resnet18() -> None:
 
 def test_the_strong_recipe_costs_less_than_a_quarter_of_resnet18_too() -> None:
     preset = Path(__file__).parents[3] / "conf" / "gesture" / "real.yaml"
-    width = yaml.safe_load(preset.read_text())["width"]
-    model = GestureClassifier(Architecture(width=width))
+    keys = yaml.safe_load(preset.read_text())
+    model = GestureClassifier(Architecture(width=keys["width"], blocks=tuple(keys["blocks"])))
     assert count_macs(model, (160, 160)) <= resnet18_macs(160) / 4
+
+
+def test_more_blocks_add_what_they_cost_and_change_no_shape() -> None:
+    deep = GestureClassifier(Architecture(width=4, blocks=(1, 3, 2))).eval()
+    extra = 2 * 2 * 2 * 19 * 16**2 + 19 * 32**2  # at 2x2 and 1x1 cells: two kernels, a shortcut
+    plain = GestureClassifier(Architecture(width=4))
+    assert count_macs(deep, (32, 32)) == count_macs(plain, (32, 32)) + extra
+    fine, coarse = deep.features(torch.rand(2, 3, 64, 64))
+    assert (fine.shape, coarse.shape) == ((2, 16, 4, 4), (2, 32, 2, 2))
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(fold_batch_norm(deep)(images), deep(images), rtol=0, atol=1e-5)
 
 
 def test_macs_and_parameters_by_hand() -> None:

@@ -27,9 +27,9 @@ from tests.stages.gesturenet.samples import striped_crops
 CROPS = striped_crops(3, size_px=160, box_frac=0.7)
 
 
-def small_model() -> GestureClassifier:
+def small_model(*blocks: int) -> GestureClassifier:
     torch.manual_seed(0)
-    model = GestureClassifier(Architecture(width=8))
+    model = GestureClassifier(Architecture(width=8, blocks=blocks or (1, 1, 1)))
     with torch.no_grad():
         for _step in range(3):
             model(crops_to_tensor(CROPS.images))
@@ -101,6 +101,22 @@ def test_every_convolution_is_quantized_and_the_last_layer_is_not(exported: Path
     assert all(any(comes_from_int8(name) for name in node.input) for node in additions)
     (last,) = [node for node in graph.node if node.op_type == "Gemm"]
     assert maker[last.input[0]].op_type == "Flatten"
+
+
+def test_a_deeper_network_is_quantized_in_the_same_way(tmp_path: Path) -> None:
+    model = small_model(1, 2, 2)
+    calibration = crops_to_tensor(CROPS.images)
+    export_model(tmp_path, model, calibration=calibration, rule=RoiRule())
+    graph = onnx.load(str(tmp_path / FILES["qdq"])).graph
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    additions = [node for node in graph.node if node.op_type == "Add"]
+    assert [[made_by[name] for name in node.input] for node in additions] == [
+        ["Conv", "DequantizeLinear"]
+    ] * 5
+    assert sum(node.op_type == "Conv" for node in graph.node) == 1 + 3 * 5
+    again = load_model(tmp_path / FILES["torch"])
+    assert again.architecture == model.architecture
+    assert torch.equal(again(calibration), model(calibration))
 
 
 def test_equal_models_give_equal_bytes(exported: Path, tmp_path: Path) -> None:

@@ -39,6 +39,15 @@ def test_a_class_of_one_kind_takes_all_from_it(kind: str) -> None:
     assert np.bincount(class_id[order]).tolist() == [10, 10]
 
 
+def test_a_class_comes_as_much_more_often_as_its_weight_says() -> None:
+    class_id = np.arange(600) % 3
+    sources = [DRAWN, "a"] * 300
+    order = mixed_order(
+        class_id, sources, np.random.default_rng(3), drawn_share=0.5, class_weights={2: 2.0}
+    )
+    assert np.bincount(class_id[order]).tolist() == [150, 150, 300]
+
+
 def test_crops_come_in_whole_rounds() -> None:
     class_id = np.array([0] * 3 + [1] * 30)
     sources = [DRAWN] * 33

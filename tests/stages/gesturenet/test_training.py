@@ -95,7 +95,7 @@ def test_batches_do_not_depend_on_the_number_of_threads() -> None:
     for threads in (1, 3):
         with ThreadPoolExecutor(threads) as pool:
             runs.append(list(training_batches(crops, config, 2, rule=RULE, pool=pool)))
-    for (one, one_ids), (two, two_ids) in zip(*runs, strict=True):
+    for (one, one_ids, _), (two, two_ids, _) in zip(*runs, strict=True):
         assert torch.equal(one, two)
         assert torch.equal(one_ids, two_ids)
 
