@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deploy.core.boxes import box_iou
+from deploy.core.events import IDLE_CLASSES
 
 # A shorter one is over before the smoother may believe it.
 MIN_SHOWN_S = 0.5
 # The smoother's average is still on its way when a gesture has ended.
 LATE_S = 0.2
 SAME_HAND_IOU = 0.3
-NO_GESTURE = "random"
 
 
 class LabelledHand(NamedTuple):
@@ -96,12 +96,12 @@ def tally_video(shown: Sequence[Shown], begins: Sequence[Begin], *, fps: float) 
     idle = [
         each
         for each, long in zip(shown, is_long, strict=True)
-        if long and each.gesture == NO_GESTURE
+        if long and each.gesture in IDLE_CLASSES
     ]
     must_begin = [
         index
         for index, (each, long) in enumerate(zip(shown, is_long, strict=True))
-        if each.gesture != NO_GESTURE and (long or index in matched)
+        if each.gesture not in IDLE_CLASSES and (long or index in matched)
     ]
     alarmed = [each for each in idle if any(_is_during(each, begin) for begin in wrong)]
     return Tally(len(must_begin), len(begins), delays, len(idle), len(alarmed))

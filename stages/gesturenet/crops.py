@@ -14,6 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from deploy.core.events import IDLE_CLASSES
 from deploy.core.kitti import read_labels
 from deploy.core.roi import RoiRule, crop_regions, expand_boxes
 from stages.datasets.index import GestureRow, find_image, read_gestures, read_index
@@ -21,7 +22,8 @@ from stages.gesturenet.config import GESTURES
 from stages.gesturenet.errors import GestureError
 
 LOGGER = logging.getLogger(__name__)
-NO_GESTURE = "random"
+# Of hands that show none; the runtime tells no events of this class.
+(NO_GESTURE,) = IDLE_CLASSES
 # Wrist, then four from the root to the tip of thumb, index, middle, ring and little finger: the
 # order of the drawn hands, and of the usual hand trackers.
 NUM_JOINTS = 21
