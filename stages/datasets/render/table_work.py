@@ -36,13 +36,6 @@ _WORK_POSES = {
     ),
     **{name: POSES[name].angles for name in ("relaxed", "claw", "pinch", "fist", "point")},
 }
-# Closed hands that lie and wait: not the gesture fist, for nobody holds them up.
-_CLOSED = {
-    "loose fist": ((30.0, 26.0, 24.0, 30.0), *[(1.0, 66.0, 78.0, 44.0)] * 4),
-    "curled": ((36.0, 18.0, 10.0, 16.0), *[(2.0, 40.0, 84.0, 52.0)] * 4),
-    "fist": POSES["fist"].angles,
-}
-_CLOSED_FRAC = 0.25  # of the holds
 _UNREST_DEG = 7.0  # of every joint, from hold to hold
 _FACING_YAWS_DEG = (180.0, 112.0, 248.0, 20.0)  # the back, the two edges, the palm
 _FACING_SHARES = (0.5, 0.18, 0.18, 0.14)
@@ -121,15 +114,12 @@ def _offsets(
 
 
 def _holds(rng: np.random.Generator, frames: int, side: str, *, is_on_left: bool) -> list[_Hold]:
-    """Fill the video with holds of 4 to 12 frames, each a mixture of two poses.
-
-    Most are of hands that do something, the others of closed ones.
-    """
+    """Fill the video with holds of 4 to 12 frames, each a mixture of two poses."""
+    names = list(_WORK_POSES)
     holds: list[_Hold] = []
     frame = -int(rng.integers(0, 5))
     while frame < frames:
-        poses = list((_CLOSED if rng.uniform() < _CLOSED_FRAC else _WORK_POSES).values())
-        first, second = (np.array(poses[i]) for i in rng.integers(len(poses), size=2))
+        first, second = (np.array(_WORK_POSES[names[i]]) for i in rng.integers(len(names), size=2))
         angles = first + rng.uniform() * (second - first)
         angles = (angles + rng.normal(0.0, _UNREST_DEG, (5, 4))).astype(np.float32)
         holds.append(_Hold(frame, angles, _turn(rng, side, is_on_left=is_on_left)))

@@ -32,17 +32,6 @@ def test_nobody_at_work_shows_a_gesture() -> None:
     assert all(state.label is None for script in written("my", 3) for state in script.states)
 
 
-def test_some_hands_at_work_rest_closed() -> None:
-    bent = [
-        state.angles[1:, 1:].sum(axis=1).min()
-        for seed in range(20)
-        for script in written("your", seed)
-        for state in script.states
-    ]
-    assert 0.1 < np.mean(np.array(bent) > 155.0) < 0.5
-    assert np.mean(np.array(bent) < 100.0) > 0.3
-
-
 @pytest.mark.parametrize(("side", "down"), [("my", False), ("your", True)])
 def test_mine_point_up_and_the_partners_inward_or_down(side: str, down: bool) -> None:
     fingers = np.array([0.0, 1.0, 0.0])
@@ -89,7 +78,7 @@ def test_every_hand_at_work_is_labelled_without_a_gesture() -> None:
 
 def test_something_in_front_of_the_fingers_hides_them() -> None:
     pairs = []
-    for number in range(24):
+    for number in range(8):
         scene, _ = open_scene(Job(CONFIG, "train", number, ""))
         for script, held in zip(scene.scripts, scene.held, strict=True):
             if held and held.is_in_front:
