@@ -279,6 +279,7 @@ def test_presets_of_pruning_and_clustering_have_the_demos_constants() -> None:
         "equalization": "union",
         "granularity": 8,
         "min_filters": 16,
+        "min_frac": 0.0,  # ours: no such bound
     }
     clustering = yaml.safe_load((CONF / "postprocess" / "tao.yaml").read_text())
     assert (clustering["cluster"], clustering["confidence"]) == ("dbscan", "sum")
