@@ -50,7 +50,24 @@ def make_pycuda(
 ):
     """Return a module with a `ledger`; launch: runs the kernel (host_kernel); else none writes."""
     module = types.ModuleType("pycuda.driver")
-    ledger = module.ledger = Ledger()
+    module.ledger = Ledger()
+
+    def init():
+        if fault:
+            raise LogicError(fault)
+
+    module.Error, module.LogicError, module.MemoryError = Error, LogicError, MemoryError
+    module.init = init
+    _add_memory(module)
+    _add_devices(module, num_devices=num_devices, name=name, sm=sm, integrated=integrated)
+    _add_streams(module)
+    _add_functions(module, launch)
+    return module
+
+
+def _add_memory(module):
+    """Memory of the host and the device, and copies between them."""
+    ledger = module.ledger
 
     class HostAllocation:
         def __init__(self, shape, dtype):
@@ -82,6 +99,28 @@ def make_pycuda(
             ledger.need_context()
             ledger.limit += len(self._memory)
             ledger.allocations -= 1
+
+    def memcpy(to, source, num_bytes):
+        ledger.need_context()
+        ctypes.memmove(to, source, num_bytes)
+
+    module.host_alloc_flags = types.SimpleNamespace(DEVICEMAP=2)
+    module.mem_get_info = lambda: (ledger.limit, 1 << 34)
+    module.mem_alloc = DeviceAllocation
+    module.pagelocked_empty = lambda shape, dtype, mem_flags=0: np.asarray(
+        HostAllocation(shape, dtype)
+    )
+    module.memcpy_htod_async = lambda to, array, stream=None: memcpy(
+        int(to), array.ctypes.data, array.nbytes
+    )
+    module.memcpy_dtoh_async = lambda array, source, stream=None: memcpy(
+        array.ctypes.data, int(source), array.nbytes
+    )
+
+
+def _add_devices(module, *, num_devices, name, sm, integrated):
+    """Devices, and the contexts that they retain."""
+    ledger = module.ledger
 
     class Context:
         def push(self):
@@ -115,6 +154,14 @@ def make_pycuda(
             ledger.retained += 1
             return Context()
 
+    module.Device, module.Context = Device, Context
+    module.device_attribute = types.SimpleNamespace(INTEGRATED="integrated")
+
+
+def _add_streams(module):
+    """Streams, which work at once, and events."""
+    ledger = module.ledger
+
     class Stream:
         handle = 7
 
@@ -143,6 +190,14 @@ def make_pycuda(
         def time_till(self, other):
             return (other.recorded_s - self.recorded_s) * 1e3
 
+    module.Stream, module.Event = Stream, Event
+    module.event_flags = types.SimpleNamespace(DISABLE_TIMING=2)
+
+
+def _add_functions(module, launch):
+    """Kernels: `module.launches` lists their grids."""
+    module.launches = []
+
     class Function:
         def prepare(self, signature):
             self.signature = signature
@@ -153,33 +208,6 @@ def make_pycuda(
             if launch is not None:
                 launch(grid, block, *arguments)
 
-    def init():
-        if fault:
-            raise LogicError(fault)
-
-    def memcpy(to, source, num_bytes):
-        ledger.need_context()
-        ctypes.memmove(to, source, num_bytes)
-
-    module.launches = []
-    module.Error, module.LogicError, module.MemoryError = Error, LogicError, MemoryError
-    module.init, module.Device, module.Context = init, Device, Context
-    module.Stream, module.Event = Stream, Event
-    module.device_attribute = types.SimpleNamespace(INTEGRATED="integrated")
-    module.host_alloc_flags = types.SimpleNamespace(DEVICEMAP=2)
-    module.event_flags = types.SimpleNamespace(DISABLE_TIMING=2)
-    module.mem_get_info = lambda: (ledger.limit, 1 << 34)
-    module.mem_alloc = DeviceAllocation
-    module.pagelocked_empty = lambda shape, dtype, mem_flags=0: np.asarray(
-        HostAllocation(shape, dtype)
-    )
-    module.memcpy_htod_async = lambda to, array, stream=None: memcpy(
-        int(to), array.ctypes.data, array.nbytes
-    )
-    module.memcpy_dtoh_async = lambda array, source, stream=None: memcpy(
-        array.ctypes.data, int(source), array.nbytes
-    )
     module.module_from_buffer = lambda content: types.SimpleNamespace(
         get_function=lambda name: Function()
     )
-    return module

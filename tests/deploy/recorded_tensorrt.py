@@ -124,7 +124,7 @@ def make_tensorrt(version, *, fast_int8=True, dla_cores=0, spoil=None, memory_fa
     number = tuple(int(part) for part in version.split("."))
     trt = types.ModuleType("tensorrt")
     trt.__version__ = VERSIONS[version]
-    log = trt.log = []
+    trt.log = []
     has_flags = number < (11,)
     trt.DataType = make_enum("DataType", ["FLOAT", "HALF"])
     trt.LayerType = make_enum("LayerType", ["CONVOLUTION", "ACTIVATION"])
@@ -142,6 +142,24 @@ def make_tensorrt(version, *, fast_int8=True, dla_cores=0, spoil=None, memory_fa
 
         def __init__(self):
             pass
+
+    trt.ILogger = ILogger
+    _add_parser(trt)
+    _add_builders(trt, number, fast_int8=fast_int8, dla_cores=dla_cores)
+    _add_engines(trt, spoil=spoil, memory_fails=memory_fails)
+    if number >= (8, 0):
+        trt.IQuantizeLayer = type("IQuantizeLayer", (), {})
+    if number < (10,):
+        _add_bindings(trt, trt.ICudaEngine, trt.IExecutionContext)
+    if number >= (8, 5):
+        _add_named_tensors(trt, trt.ICudaEngine, trt.IExecutionContext)
+    name = "device_memory_size_v2" if number >= (10,) else "device_memory_size"
+    setattr(trt.ICudaEngine, name, 300 << 20)
+    return trt
+
+
+def _add_parser(trt):
+    """Networks, and the parser that fills them from a file."""
 
     class Network:
         def load(self, content):
@@ -181,6 +199,13 @@ def make_tensorrt(version, *, fast_int8=True, dla_cores=0, spoil=None, memory_fa
             text = "Failed to parse ONNX model from buffer"
             return types.SimpleNamespace(node=lambda: 0, desc=lambda: text)
 
+    trt.INetworkDefinition, trt.OnnxParser = Network, OnnxParser
+
+
+def _add_builders(trt, number, *, fast_int8, dla_cores):
+    """Builders, their configurations and profiles, as the version has them."""
+    log = trt.log
+
     class Config:
         def __init__(self):
             self.profile = None
@@ -205,7 +230,7 @@ def make_tensorrt(version, *, fast_int8=True, dla_cores=0, spoil=None, memory_fa
 
         def create_network(self, flags=0):
             log.append(f"network flags {flags}")
-            return Network()
+            return trt.INetworkDefinition()
 
         def create_builder_config(self):
             return Config()
@@ -223,6 +248,20 @@ def make_tensorrt(version, *, fast_int8=True, dla_cores=0, spoil=None, memory_fa
             "file": base64.b64encode(network.content).decode(),
         }
         return MAGIC + json.dumps(document).encode()
+
+    trt.Builder, trt.IBuilderConfig = Builder, Config
+    _add_builder(trt, Builder, Config, compile_network, number, log)
+    Builder.num_DLA_cores = dla_cores
+    if number < (11,):
+        Builder.platform_has_fast_fp16, Builder.platform_has_fast_int8 = True, fast_int8
+        Config.set_calibration_profile = lambda self, profile: True
+        trt.IInt8EntropyCalibrator2 = type(
+            "IInt8EntropyCalibrator2", (), {"__init__": lambda self: None}
+        )
+
+
+def _add_engines(trt, *, spoil, memory_fails):
+    """Engines, their contexts, and the runtime that loads them."""
 
     class Engine:
         def __init__(self, document):
@@ -264,32 +303,13 @@ def make_tensorrt(version, *, fast_int8=True, dla_cores=0, spoil=None, memory_fa
             try:
                 document = json.loads(bytes(plan)[len(MAGIC) :].decode())
             except ValueError:
-                self._logger.log(ILogger.Severity.ERROR, "Magic tag does not match")
+                self._logger.log(trt.ILogger.Severity.ERROR, "Magic tag does not match")
                 return None
             engine = Engine(document)
             engine.plan = bytes(plan)
             return engine
 
-    trt.ILogger, trt.OnnxParser, trt.Builder = ILogger, OnnxParser, Builder
-    trt.Runtime, trt.ICudaEngine = Runtime, Engine
-    trt.IBuilderConfig, trt.IExecutionContext = Config, ExecutionContext
-    _add_builder(trt, Builder, Config, compile_network, number, log)
-    if number >= (8, 0):
-        trt.IQuantizeLayer = type("IQuantizeLayer", (), {})
-    if has_flags:
-        Builder.platform_has_fast_fp16, Builder.platform_has_fast_int8 = True, fast_int8
-        Config.set_calibration_profile = lambda self, profile: True
-        trt.IInt8EntropyCalibrator2 = type(
-            "IInt8EntropyCalibrator2", (), {"__init__": lambda self: None}
-        )
-    Builder.num_DLA_cores = dla_cores
-    if number < (10,):
-        _add_bindings(trt, Engine, ExecutionContext)
-    if number >= (8, 5):
-        _add_named_tensors(trt, Engine, ExecutionContext)
-    name = "device_memory_size_v2" if number >= (10,) else "device_memory_size"
-    setattr(Engine, name, 300 << 20)
-    return trt
+    trt.Runtime, trt.ICudaEngine, trt.IExecutionContext = Runtime, Engine, ExecutionContext
 
 
 def view(address, shape):
