@@ -12,6 +12,9 @@ resolved.yaml's section gesture; overrides are of that section. --seeds repeats 
 seeds. gesture.folders.joints=FILE (python -m stages.gesturenet.find_joints) gives the crops tight
 boxes as a detector does, those that are held out too.
 
+--answers DIR keeps what the network said, one <source>_<seed>.npz each: class_id and logits of the
+source's crops, names, boxes and logits of the held-out --hands.
+
 Drawing takes minutes: --cache FILE keeps the drawn crops, and takes them from there the next time.
 --draw-only ends then. --sources names those that are held out: several such programs may share a
 GPU, each with a FILE of its own.
@@ -74,7 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.sources and source not in args.sources:
                 continue
             seeded = dataclasses.replace(config, seed=seed)
-            row = hold_out(own, drawn, source, seeded, rule, hands=hands[index % len(hands)])
+            row, answers = hold_out(
+                own, drawn, source, seeded, rule, hands=hands[index % len(hands)]
+            )
+            if args.answers:
+                args.answers.mkdir(parents=True, exist_ok=True)
+                np.savez_compressed(args.answers / f"{source}_{seed}.npz", **answers)
             with args.out.open("a") as stream:
                 stream.write(json.dumps(row, sort_keys=True) + "\n")
             sys.stdout.write(f"{source}, seed {seed}: {row['accuracy']:.3f} {row['recall']}\n")
@@ -107,6 +115,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kitti", type=Path, help="converted frames with gestures.csv")
     parser.add_argument("--hands", type=Path, help="converted frames without gestures")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one per source")
+    parser.add_argument("--answers", type=Path, metavar="DIR", help="keeps the networks' logits")
     parser.add_argument("--cache", type=Path, help="file that keeps the drawn crops")
     parser.add_argument("--draw-only", action="store_true", help="end with --cache written")
     parser.add_argument("--sources", type=lambda text: text.split(","), help="only these")
@@ -179,8 +188,9 @@ def hold_out(
     rule: RoiRule,
     *,
     hands: Hands | None = None,
-) -> dict[str, Any]:
-    """Train without one source and measure on it; returns the row of the output."""
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Train without one source and measure on it; returns the row of the output, and the logits
+    with what they belong to."""
     sides = split_sources(own, test=[source])
     parts = [sides["train"], *drawn, *([hands.train] if hands else [])]
     test = sides["test"]
@@ -196,17 +206,23 @@ def hold_out(
             work_dir=Path(folder),
             log=lambda _row: None,
         )
-    answers = predict_logits(result.model, crops_to_tensor(images)).argmax(axis=1)
-    confusion = confusion_matrix(test.class_id, answers, num_classes=len(GESTURES))
+    answers = {
+        "class_id": test.class_id,
+        "logits": predict_logits(result.model, crops_to_tensor(images)),
+    }
+    best = answers["logits"].argmax(axis=1)
+    confusion = confusion_matrix(test.class_id, best, num_classes=len(GESTURES))
     recall = class_figures(confusion).recall
     present = [index for index in range(len(GESTURES)) if confusion[index].any()]
     alarms = {}
     if hands is not None:
         logits = predict_logits(result.model, crops_to_tensor(hands.test.images))
         probabilities = softmax(logits)
+        answers["hands_names"] = np.array(hands.test.names)
+        answers.update(hands_boxes=hands.test_boxes, hands_logits=logits)
         idle = GESTURES.index(NO_GESTURE)
         alarms = alarm_shares(hands.test.names, hands.test_boxes, probabilities, idle=idle)
-    return {
+    row = {
         **alarms,
         "source": source,
         "seed": config.seed,
@@ -216,6 +232,7 @@ def hold_out(
         "crops": len(test.names),
         "input_wh": list(INPUT_WH),
     }
+    return row, answers
 
 
 if __name__ == "__main__":

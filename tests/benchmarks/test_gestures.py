@@ -10,7 +10,9 @@ import pytest
 from benchmarks import gestures
 from deploy.core.roi import RoiRule
 from stages.datasets.index import IndexRow, write_index
+from stages.gesturenet.config import GESTURES
 from stages.gesturenet.crops import Crops
+from stages.gesturenet.metrics import confusion_matrix
 from stages.gesturenet.training import FitResult
 from tests.stages.gesturenet.samples import FRAME_WH, write_kitti
 
@@ -63,6 +65,7 @@ def test_hands_without_gestures_are_trained_on_and_measured(tmp_path: Path) -> N
     ] * 3
     out = tmp_path / "rows.jsonl"
     arguments = ["--crops", str(tmp_path / "crops"), "--out", str(out), "--preset", "real"]
+    arguments += ["--answers", str(tmp_path / "answers")]
     small = ["drawn.videos=1", "width=4", "epochs=1", "batch_size=8", "context_px=64"]
     overrides = [f"gesture.{each}" for each in small]
     assert gestures.main([*arguments, "--hands", str(kitti), *overrides]) == 0
@@ -70,6 +73,14 @@ def test_hands_without_gestures_are_trained_on_and_measured(tmp_path: Path) -> N
         row = json.loads(line)
         assert 0.0 <= row["sure_alarms"] <= row["false_alarms"] <= 1.0
         assert 0.0 <= row["smoothed_alarms"] <= 1.0
+        with np.load(tmp_path / "answers" / f"{row['source']}_{row['seed']}.npz") as answers:
+            confusion = confusion_matrix(
+                answers["class_id"], answers["logits"].argmax(axis=1), num_classes=6
+            )
+            assert confusion.tolist() == row["confusion"]
+            alarms = answers["hands_logits"].argmax(axis=1) != GESTURES.index("random")
+            assert alarms.mean() == pytest.approx(row["false_alarms"], abs=1e-4)
+            assert len(answers["hands_names"]) == len(answers["hands_boxes"]) == len(alarms)
 
 
 def test_drawn_crops_are_kept_and_named_sources_alone_are_held_out(
