@@ -10,6 +10,7 @@ from typing import Any, Dict, Sequence, Tuple
 
 from deploy.core.errors import DeployError
 from deploy.core.model_json import ModelInfo
+from deploy.cuda_graph import open_driver
 from deploy.tensorrt_device import acquire, release
 from deploy.tensorrt_kernel import compile_kernel
 from deploy.tensorrt_messages import make_logger
@@ -46,7 +47,7 @@ def load_libraries() -> Libraries:
             import pycuda.driver as cuda
         except ImportError as error:
             raise DeployError(f"pycuda cannot be imported ({error}); {pycuda_hint()}") from None
-        _LOADED["tensorrt"] = Libraries(trt, cuda, make_logger(trt))
+        _LOADED["tensorrt"] = Libraries(trt, cuda, make_logger(trt), open_driver())
     return _LOADED["tensorrt"]
 
 

@@ -5,6 +5,7 @@ that the host fills one while the GPU works on the other; a frame can also be ha
 and a CUDA kernel makes the network's input of it.
 """
 
+import functools
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -13,9 +14,11 @@ import numpy as np
 
 from deploy.core.errors import DeployError
 from deploy.core.model_json import ModelInfo
+from deploy.cuda_graph import GraphDriver
 from deploy.tensorrt_calls import calls_for, split_tensors
 from deploy.tensorrt_device import MEBIBYTE, Device, acquire, release
 from deploy.tensorrt_frames import FrameFeeder, FrameStore
+from deploy.tensorrt_graphs import Replays
 from deploy.tensorrt_kernel import Kernel
 from deploy.tensorrt_memory import Buffer
 from deploy.tensorrt_messages import create
@@ -26,17 +29,20 @@ Filler = Callable[[Buffer], int]
 
 
 class Libraries(NamedTuple):
-    """The modules, and the one logger that TensorRT wants per process."""
+    """The modules, the one logger that TensorRT wants per process, and CUDA graphs if there are
+    any."""
 
     trt: Any
     cuda: Any
     logger: Any
+    graphs: Optional[GraphDriver] = None
 
 
 class Slot(NamedTuple):
     """One set of buffers: the input, the outputs by their name in model.json, and when it is
     done."""
 
+    number: int
     input: Buffer
     outputs: Dict[str, Buffer]
     done: Any
@@ -77,7 +83,7 @@ class TensorRtNetwork:
 
         api: "auto", or "bindings" or "named" where TensorRT has both. Raises DeployError.
         """
-        self._trt, self._cuda, self._logger = libraries
+        self._trt, self._cuda, self._logger = libraries[:3]
         self.version = str(self._trt.__version__)
         self._model = model
         self._device: Device = acquire(self._cuda)
@@ -88,6 +94,7 @@ class TensorRtNetwork:
         self._frames_under_way: List[Pending] = []
         self._feeder: Optional[FrameFeeder] = None
         self._stream: Any = None
+        self._replays: Any = None
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
@@ -96,6 +103,8 @@ class TensorRtNetwork:
             with self._device.current():
                 self._load(plan, dla, api)
                 self._allocate()
+                # A DLA's work is no kernels, and cannot be recorded.
+                self._replays = Replays(libraries.graphs if dla is None else None, self._stream)
                 # The kernel writes float32; an FP16-typed input is filled by the host.
                 if kernel is not None and self._input.dtype == np.float32:
                     self._feeder = self._make_feeder(kernel)
@@ -185,6 +194,7 @@ class TensorRtNetwork:
         copies to and from the GPU, and "wall" of the same by the host's clock."""
         times: Dict[str, List[float]] = {"gpu": [], "gpu_copies": [], "wall": []}
         with self._device.current():
+            self._replays.forget()  # whose shapes may be others
             for index in range(warm_up + repeats):
                 events = [self._cuda.Event() for _ in range(4)]
                 started = time.perf_counter()
@@ -202,6 +212,8 @@ class TensorRtNetwork:
         if self._device is None:
             return
         with self._device.current():
+            if self._replays is not None:
+                self._replays.forget()
             if self._frames_under_way:  # started ahead of a loop that has ended
                 self._stream.synchronize()
             self._feeder = self._calls = None
@@ -244,11 +256,11 @@ class TensorRtNetwork:
         tensors = [self._input] + list(self._outputs.values())
         sizes = [np.prod(t.sized(self.max_batch)) * np.dtype(t.dtype).itemsize for t in tensors]
         try:
-            self._free_slots = [self._new_slot() for _ in range(NUM_SLOTS)]
+            self._free_slots = [self._new_slot(n) for n in range(NUM_SLOTS)]
         except self._cuda.MemoryError:
             raise self._no_memory(NUM_SLOTS * int(sum(sizes))) from None
 
-    def _new_slot(self) -> Slot:
+    def _new_slot(self, number: int) -> Slot:
         batch = self.max_batch
         outputs = {
             name: self._new_buffer(tensor.sized(batch), tensor.dtype)
@@ -256,7 +268,7 @@ class TensorRtNetwork:
         }
         given = self._new_buffer(self._input.sized(batch), self._input.dtype)
         flags = self._cuda.event_flags.DISABLE_TIMING
-        return Slot(given, outputs, self._cuda.Event(flags))
+        return Slot(number, given, outputs, self._cuda.Event(flags))
 
     def _new_buffer(self, shape: Tuple[int, ...], dtype: Any) -> Buffer:
         buffer = Buffer(self._cuda, shape, dtype, mapped=self._device.is_integrated)
@@ -314,7 +326,8 @@ class TensorRtNetwork:
         slot = self._free_slots.pop(0)
         try:
             rows = fill(slot.input)
-            self._enqueue(slot, rows, None)
+            work = functools.partial(self._enqueue, slot, rows, None)
+            self._replays.run(slot.number, rows, work)
         except BaseException:
             self._free_slots.append(slot)
             raise
