@@ -7,6 +7,7 @@ own. Without nvcc the frames are prepared on the CPU.
 
 import hashlib
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -78,12 +79,19 @@ def region_rectangles(regions: np.ndarray) -> np.ndarray:
 
     A region that is empty or NaN has width and height 0.
     """
-    edges = np.array(regions, np.float64).reshape(-1, 4)
-    edges[~np.isfinite(edges).all(axis=1)] = 0
-    edges = np.clip(edges, -FARTHEST, FARTHEST)
-    low = np.floor(edges[:, :2] + EDGE_TOLERANCE)
-    extent = np.maximum(np.ceil(edges[:, 2:] - EDGE_TOLERANCE) - low, 0)
-    return np.concatenate([low, extent], axis=1).astype(np.int32)
+    rows = [_rectangle(edges) for edges in regions.tolist()]
+    return np.array(rows, np.int32).reshape(-1, 4)
+
+
+def _rectangle(edges: Sequence[float]) -> Tuple[int, int, int, int]:
+    """One region's; plain Python, which for the few hands of a frame is quicker than NumPy."""
+    if not all(map(math.isfinite, edges)):
+        return 0, 0, 0, 0
+    left, top, right, bottom = (min(max(edge, -FARTHEST), FARTHEST) for edge in edges)
+    left, top = math.floor(left + EDGE_TOLERANCE), math.floor(top + EDGE_TOLERANCE)
+    width = max(math.ceil(right - EDGE_TOLERANCE) - left, 0)
+    height = max(math.ceil(bottom - EDGE_TOLERANCE) - top, 0)
+    return left, top, width, height
 
 
 class Kernel:
