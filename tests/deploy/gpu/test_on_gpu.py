@@ -93,6 +93,41 @@ def test_each_api_that_this_tensorrt_has_answers_the_same(detector, api, feature
         np.testing.assert_allclose(outputs[name], value, atol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_replayed_runs_give_the_same_bits(detector, rows):
+    from deploy.engine_tensorrt import load_libraries
+    from deploy.tensorrt_network import TensorRtNetwork
+
+    libraries = load_libraries()
+    assert libraries.graphs is not None, "a driver of CUDA 10.1 or later has graphs"
+    words = ["--precision", "fp32", "--batch", "2", "--unchecked"]
+    assert build(["--model", str(detector), *words]) == 0
+    plan = (engine_folder(detector, "fp32") / ENGINE_NAME).read_bytes()
+    batches = [random_batch(rows + 2)[n % 3 :][:rows] for n in range(24)]
+    batches[12:12] = [random_batch(3 - rows)]  # other shapes in between
+    answers = []
+    for graphs in (None, CountedGraphs(libraries.graphs)):
+        given = libraries._replace(graphs=graphs)
+        network = TensorRtNetwork(given, plan, read_model_json(detector))
+        answers.append([network.infer(batch) for batch in batches])
+        network.close()
+    assert graphs.num_captured == 4, "one for each of two slots, before the change and after it"
+    for plain, replayed in zip(*answers):
+        for name, value in plain.items():
+            np.testing.assert_array_equal(replayed[name], value)
+
+
+class CountedGraphs:
+    """Counts what is recorded."""
+
+    def __init__(self, graphs):
+        self._graphs, self.num_captured = graphs, 0
+
+    def capture(self, stream, work):
+        self.num_captured += 1
+        return self._graphs.capture(stream, work)
+
+
 needs_nvcc = pytest.mark.skipif(
     find_nvcc() is None, reason="nvcc is not there, which compiles the kernel"
 )
