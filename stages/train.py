@@ -10,8 +10,6 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import torch
-
 from deploy.core.cluster import Postprocess
 from stages import _tao
 from stages._files import hash_paths
@@ -22,7 +20,12 @@ from stages.detectnet.config import ModelConfig, TrainConfig
 from stages.detectnet.data import Samples, load_samples, require_boxes
 from stages.detectnet.history import write_history
 from stages.detectnet.keras_weights import SUFFIXES
-from stages.detectnet.model import DetectNet, build_architecture, count_parameters
+from stages.detectnet.model import (
+    DetectNet,
+    build_architecture,
+    build_network,
+    count_parameters,
+)
 from stages.detectnet.pretrained import take_weights
 from stages.detectnet.training import FitResult, fit
 from stages.tao.ngc import NAMES, bring_model, check_file, find_model
@@ -64,14 +67,13 @@ def build_model(config: ModelConfig, *, seed: int) -> DetectNet:
     Equal seeds give equal weights. Raises DetectNetError as take_weights does, and as
     find_pretrained does.
     """
-    torch.manual_seed(seed)
     architecture = build_architecture(
         config.num_layers,
         width=config.width,
         input_wh=config.input_wh,
         all_projections=config.all_projections,
     )
-    model = DetectNet(architecture)
+    model = build_network(architecture, seed=seed)
     pretrained = find_pretrained(config)
     if pretrained is not None:
         take_weights(model, pretrained)

@@ -201,6 +201,15 @@ class DetectNet(nn.Module):
         return ACTIVATIONS[self.architecture.activation]()
 
 
+def build_network(architecture: Architecture, *, seed: int) -> DetectNet:
+    """Make an untrained network of any shape; equal seeds give equal weights.
+
+    It seeds PyTorch's generator and leaves it advanced.
+    """
+    torch.manual_seed(seed)
+    return DetectNet(architecture)
+
+
 def replace_activation(model: DetectNet, activation: str) -> DetectNet:
     """Return a copy of an unquantized network with another activation function, "relu" or "relu6".
 
