@@ -2,10 +2,12 @@
 
 Run: python -m benchmarks.pruning --own DIR --extra DIR --flops 0.18 --out FILE (a GPU; the recipe
 is the base of benchmarks/real.yaml). Each video of --own is held out once, for every seed; with
---val DIR nothing is held out and that folder validated on. Both networks see as many pictures: the
-pruned one --epochs at full width and --retrain-epochs after pruning, with and without imitating
-the unpruned network, the other one all of them in its final shape. FILE gets a JSON object for
-each network of a run; --table prints the means as benchmarks.ablation does.
+--val DIR nothing is held out and that folder validated on. --networks: "full", at full width,
+--epochs; "pruned", that one pruned, --retrain-epochs more; "scratch", the pruned one's shape from
+fresh weights for as many pictures as both took; "short", the same for --retrain-epochs alone. All
+but the first once with each share of --distill imitating the full one. FILE gets a JSON object for
+each network of a run, those that stand there are not trained again; --table prints the means as
+benchmarks.ablation does.
 """
 
 import argparse
@@ -13,11 +15,10 @@ import copy
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 import yaml
 from tqdm import tqdm
 
@@ -30,13 +31,27 @@ from stages.detectnet.config import ModelConfig, TrainConfig
 from stages.detectnet.data import Samples
 from stages.detectnet.distillation import Teacher
 from stages.detectnet.folding import measure_batch_norm
-from stages.detectnet.model import Architecture, DetectNet, count_parameters
+from stages.detectnet.model import DetectNet, build_network, count_parameters
 from stages.detectnet.pruning import prune_model
 from stages.detectnet.retraining import calibration_batches
 from stages.detectnet.training import FitResult, fit
 from stages.train import build_model
 
 RETRAIN = RetrainConfig()
+RETRAIN_RATE = 8.0e-3
+FULL = "full width"
+NAMES = {
+    "pruned": "pruned and trained on",
+    "scratch": "that shape from scratch",
+    "short": "that shape from scratch, as short as retraining",
+}
+
+
+class Contender(NamedTuple):
+    """A network of the pruned shape: a key of NAMES, and the share of imitation in its loss."""
+
+    kind: str
+    distill_weight: float
 
 
 def main() -> int:
@@ -49,13 +64,14 @@ def main() -> int:
     plan = {"base": base, "variants": {"": None}}
     given = {"own": args.own, "extra": args.extra, "val": args.val}
     folders = {name: str(path) if path else None for name, path in given.items()}
+    goal = PruneConfig(params_frac=None, flops=args.flops, min_frac=args.min_frac)
+    variants = list_variants(args.networks, args.distill)
     with prepared_jobs(plan, folders, seeds=args.seeds, videos=args.videos) as jobs:
-        done = {(row["video"], row["seed"]) for row in read_rows(args.out)}
-        for job in tqdm([job for job in jobs if (job.video, job.seed) not in done], unit="run"):
-            goal = PruneConfig(params_frac=None, flops=args.flops, min_frac=args.min_frac)
-            rows = run_pair(job, goal, retrain_epochs=args.retrain_epochs, distill=args.distill)
-            with args.out.open("a") as stream:
-                stream.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+        for job in tqdm(jobs, unit="run"):
+            missing = _missing(variants, job, args.out)
+            for row in run_job(job, goal, missing, retrain_epochs=args.retrain_epochs):
+                with args.out.open("a") as stream:
+                    stream.write(json.dumps(row, sort_keys=True) + "\n")
     return 0
 
 
@@ -75,11 +91,18 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=16, help="at full width")
     parser.add_argument("--retrain-epochs", type=int, default=12, help="after pruning")
     parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=("full", *NAMES),
+        default=["full", *NAMES],
+        help="which rows to make (default: all)",
+    )
+    parser.add_argument(
         "--distill",
         type=float,
-        nargs="*",
-        default=[0.5],
-        help="as retrain.distill_weight, a network each (default: 0.5)",
+        nargs="+",
+        default=[0.0, 0.5],
+        help="as retrain.distill_weight, 0 = no teacher (default: 0 0.5)",
     )
     parser.add_argument("--min-frac", type=float, default=0.0, help="as prune.min_frac")
     parser.add_argument("--seeds", type=int, default=3)
@@ -91,10 +114,43 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def run_pair(
-    job: Job, goal: PruneConfig, *, retrain_epochs: int, distill: Sequence[float]
-) -> list[dict[str, Any]]:
-    """Train, prune and train on; then train the pruned shape from scratch; returns their rows."""
+def list_variants(
+    networks: Collection[str], distill: Collection[float]
+) -> dict[str, Contender | None]:
+    """Name the rows of a run, in the order of the table; None is the network at full width."""
+    variants: dict[str, Contender | None] = {FULL: None} if "full" in networks else {}
+    for kind, name in NAMES.items():
+        if kind in networks:
+            for weight in distill:
+                taught = f", imitating by {weight:g}" if weight > 0.0 else ""
+                variants[name + taught] = Contender(kind, weight)
+    return variants
+
+
+def _missing(
+    variants: Mapping[str, Contender | None], job: Job, out: Path
+) -> dict[str, Contender | None]:
+    done = {(row["variant"], row["video"], row["seed"]) for row in read_rows(out)}
+    return {
+        name: contender
+        for name, contender in variants.items()
+        if (name, job.video, job.seed) not in done
+    }
+
+
+def run_job(
+    job: Job,
+    goal: PruneConfig,
+    variants: Mapping[str, Contender | None],
+    *,
+    retrain_epochs: int,
+) -> Iterator[dict[str, Any]]:
+    """Train at full width and prune, then train the variants; yields their rows, each when done.
+
+    Nothing is trained for no variants.
+    """
+    if not variants:
+        return
     config = dataclasses.replace(section_of(job.settings, TrainConfig), seed=job.seed)
     model = section_of(job.settings, ModelConfig)
     train, val = load_fold(job, model.input_wh)
@@ -103,26 +159,26 @@ def run_pair(
     pruned = prune_model(whole.model, goal).model
     images = calibration_batches(train, num_images=RETRAIN.batch_norm_images)
     measure_batch_norm(pruned, images)
-    later = dataclasses.replace(config, epochs=retrain_epochs, learning_rate=8.0e-3)
-    rows = [_row(job, "full width", whole)]
-    for weight in distill:
-        teacher = Teacher(whole.model, weight)
-        imitating = _fit(job, copy.deepcopy(pruned), train, val, later, teacher=teacher)
-        rows.append(_row(job, f"pruned and trained on, imitating by {weight:g}", imitating))
-    recovered = _fit(job, pruned, train, val, later)
-    longer = dataclasses.replace(config, epochs=config.epochs + retrain_epochs)
-    scratch = _fit(job, new_network(pruned.architecture, seed=job.seed), train, val, longer)
-    return [
-        *rows,
-        _row(job, "pruned and trained on", recovered),
-        _row(job, "that shape from scratch", scratch),
-    ]
+    for name, contender in variants.items():
+        if contender is None:
+            yield _row(job, name, whole)
+            continue
+        student, later = start_contender(contender, pruned, config, retrain_epochs=retrain_epochs)
+        teacher = Teacher(whole.model, contender.distill_weight)
+        yield _row(job, name, _fit(job, student, train, val, later, teacher=teacher))
 
 
-def new_network(architecture: Architecture, *, seed: int) -> DetectNet:
-    """Make an untrained network of any shape; equal seeds give equal weights."""
-    torch.manual_seed(seed)
-    return DetectNet(architecture)
+def start_contender(
+    contender: Contender, pruned: DetectNet, config: TrainConfig, *, retrain_epochs: int
+) -> tuple[DetectNet, TrainConfig]:
+    """Return the contender untrained, and how it is to be trained."""
+    if contender.kind == "pruned":
+        rate = RETRAIN_RATE
+        later = dataclasses.replace(config, epochs=retrain_epochs, learning_rate=rate)
+        return copy.deepcopy(pruned), later
+    before = config.epochs if contender.kind == "scratch" else 0
+    fresh = build_network(pruned.architecture, seed=config.seed)
+    return fresh, dataclasses.replace(config, epochs=before + retrain_epochs)
 
 
 def _fit(
