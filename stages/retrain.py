@@ -1,6 +1,7 @@
 """Stage `retrain`: models/prune -> models/retrain, trained on and rounded to 8 bits (QAT).
 
-With retrain.distill_weight above 0 it imitates models/train, the network before pruning.
+With retrain.weights=fresh only the pruned shape is kept and trained from scratch. With
+retrain.distill_weight above 0 it imitates models/train, the network before pruning.
 
 Run: dvc repro retrain, or python -m stages.retrain retrain.qat_fit.epochs=1 --out DIR (about a
 minute on 2 CPU cores with model=tiny). A killed run goes on after its last whole epoch.

@@ -13,6 +13,7 @@ ACTIVATIONS = ("relu", "relu6")
 PLACEMENTS = ("fused", "tao")
 WEIGHT_AXES = ("channel", "tensor")
 RANGE_RULES = ("calibrated", "moving_average")
+WEIGHTS = ("pruned", "fresh")
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,17 @@ def _short_fit() -> FitConfig:
 class RetrainConfig:
     """Recovery of a pruned network, in two phases; conf/retrain/tao.yaml has NVIDIA's choices.
 
-    float_fit: ordinary training of the pruned network, null = none. Then ranges are calibrated,
-    and qat_fit trains on with every convolution's weights and inputs rounded to 8 bits.
+    weights: what training starts with. "pruned": the weights that pruning left. "fresh": only the
+    shape is kept, its weights are drawn from float_fit.seed; with as many epochs as both trainings
+    of a pruned network take, one schedule from there gives the better network (docs/results.md).
+    float_fit: ordinary training of that network, null = none, which "fresh" does not allow. Then
+    ranges are calibrated, and qat_fit trains on with every convolution's weights and inputs
+    rounded to 8 bits.
     batch_norm_images: on how many training pictures the statistics of batch normalisation are
-    measured anew before all that; 0 = kept, as NVIDIA does. They are measured again after a
-    float_fit of fewer steps than batch_norm_steps, because running averages then still remember
-    the network before; after a longer one the running averages are the better ones.
+    measured anew before all that; 0 = kept, as NVIDIA does. Fresh weights have none yet. They are
+    measured again after a float_fit of fewer steps than batch_norm_steps, because running averages
+    then still remember the network before; after a longer one the running averages are the better
+    ones.
     quantize_heads: the two output layers' weights are rounded too (their inputs always are;
     NVIDIA leaves these weights in floating point).
     activation: of the retrained network in both phases; NVIDIA replaces every ReLU by ReLU6.
@@ -141,6 +147,7 @@ class RetrainConfig:
     network (the teacher, models/train; see distillation.py); 0 = no teacher.
     """
 
+    weights: str = "pruned"
     float_fit: FitConfig | None = field(default_factory=_recovery_fit)
     qat_fit: FitConfig = field(default_factory=_short_fit)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
@@ -156,6 +163,13 @@ class RetrainConfig:
     distill_weight: float = 0.0
 
     def __post_init__(self) -> None:
+        require_choice("retrain.weights", self.weights, WEIGHTS)
+        if self.weights == "fresh" and self.float_fit is None:
+            raise ValueError(
+                "retrain.weights is fresh but retrain.float_fit is null; expected a float_fit, "
+                "which alone trains fresh weights, or retrain.weights pruned, as retrain=tao and "
+                "backend=tao want it"
+            )
         require_range("retrain.batch_norm_images", self.batch_norm_images, 0, 1_000_000)
         require_range("retrain.batch_norm_steps", self.batch_norm_steps, 0, 1_000_000)
         require_choice("retrain.activation", self.activation, ACTIVATIONS)

@@ -1,4 +1,6 @@
-"""Recover a pruned network and make it an 8-bit one: float training, calibration, QAT."""
+"""Recover a pruned network, or train its shape anew, and make it an 8-bit one: float training,
+calibration, QAT.
+"""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -17,7 +19,7 @@ from stages.detectnet.distillation import Teacher
 from stages.detectnet.errors import DetectNetError
 from stages.detectnet.feed import count_steps
 from stages.detectnet.folding import measure_batch_norm
-from stages.detectnet.model import DetectNet, replace_activation
+from stages.detectnet.model import DetectNet, build_network, replace_activation
 from stages.detectnet.quantization import quantize_model
 from stages.detectnet.training import FitResult, Log, fit
 from stages.detectnet.validation import validate
@@ -62,7 +64,8 @@ def retrain_model(
 ) -> Retrained:
     """Train a copy of a float network on as configured, then quantize it and train that.
 
-    work_dir: where both phases keep their checkpoints and resume from them. log: as in
+    With config.weights "fresh" the copy has the shape alone. work_dir: where both phases keep
+    their checkpoints and resume from them, apart for each config.weights. log: as in
     training.fit; the epochs of the second phase are counted on from the first. teacher: the
     unpruned network, which both phases imitate when config.distill_weight is above 0.
     Raises DetectNetError when the network is quantized already, the loss diverges, or the teacher
@@ -71,8 +74,10 @@ def retrain_model(
     float_result = None
     imitated = _choose_teacher(teacher, model, config)
     device = choose_device(config.qat_fit.accelerator)
-    model = replace_activation(model, config.activation).to(device)
-    _measure_batch_norm(model, samples_train, config)
+    model = _starting_network(model, samples_train, config, device)
+    if work_dir is not None:
+        # The phases know their runs by shape and settings, which say nothing of the first weights.
+        work_dir = work_dir / config.weights
     if config.float_fit is not None:
         float_result = fit(
             model,
@@ -106,6 +111,18 @@ def retrain_model(
     )
     assert isinstance(qat_result.model, DetectNet)
     return Retrained(qat_result.model, float_result, ptq_metrics, qat_result)
+
+
+def _starting_network(
+    model: DetectNet, samples: Samples, config: RetrainConfig, device: torch.device
+) -> DetectNet:
+    """Return what the first phase trains, on the device; `model` stays as it is."""
+    changed = replace_activation(model, config.activation)
+    if config.weights == "fresh":
+        assert config.float_fit is not None  # RetrainConfig wants one
+        return build_network(changed.architecture, seed=config.float_fit.seed).to(device)
+    _measure_batch_norm(changed.to(device), samples, config)
+    return changed
 
 
 def calibration_batches(

@@ -31,6 +31,7 @@ FIT = {
     "augment.paste_probability": 0.0,
 }
 RETRAIN = {
+    "weights": "pruned",
     "float_fit": None,
     "activation": "relu6",
     "batch_norm_images": 0,

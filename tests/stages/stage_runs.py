@@ -8,6 +8,8 @@ import yaml
 
 from stages._stage import Stage, Summary, main
 
+UNTRACKED = {"tracking": {"mode": "off"}, "backend": {"name": "torch"}}
+
 
 def run_stage(
     name: str,
@@ -18,6 +20,6 @@ def run_stage(
 ) -> int:
     """Write resolved.yaml below `root`, run the stage there untracked, return its status."""
     monkeypatch.chdir(root)
-    resolved = {"tracking": {"mode": "off"}, "backend": {"name": "torch"}, **sections}
+    resolved = {**UNTRACKED, **sections}
     (root / "resolved.yaml").write_text(yaml.safe_dump(resolved))
     return main(name, run, argv=[])

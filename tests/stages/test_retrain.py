@@ -2,19 +2,25 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from stages import retrain
-from stages.detectnet import retraining
+from stages.detectnet import retraining, training
 from stages.detectnet.checkpoint import load_checkpoint, save_model
+from stages.detectnet.model import build_network
 from stages.detectnet.training import FitResult
 from stages.retrain import run
 from tests.deploy.kitti_folder import FRAMES, write_kitti_folder
 from tests.stages.detectnet.tiny import POSTPROCESS, tiny_model
-from tests.stages.stage_runs import run_stage
+from tests.stages.stage_runs import UNTRACKED, run_stage
 
 ROOT = Path(__file__).parents[2]
 FIT = {"epochs": 1, "batch_size": 2, "accelerator": "cpu", "precision": "32-true"}
@@ -27,6 +33,7 @@ SECTIONS = {
         "distill_weight": 0.5,
     },
 }
+FRESH = {**SECTIONS, "retrain": {**SECTIONS["retrain"], "weights": "fresh"}}
 
 # Lightning Fabric asks for more workers or tunes threads; nothing of ours.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
@@ -120,6 +127,100 @@ def test_a_helper_process_writes_and_removes_nothing(
     assert len(list((root / ".work/retrain").rglob("checkpoint"))) == 1
     assert not (root / "models/retrain").exists()
     assert not (root / "results").exists()
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root where the stage ran through from fresh weights."""
+    root = make_root(tmp_path_factory.mktemp("fresh"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert run_stage("retrain", run, root, FRESH, monkeypatch) == 0
+    return root
+
+
+def test_of_the_pruned_network_fresh_weights_take_the_shape_alone(
+    fresh: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, ranges = load_checkpoint(fresh / "models/retrain")
+    trained_on, _ = load_checkpoint(finished / "models/retrain")
+    assert ranges is not None
+    assert made.architecture == trained_on.architecture
+    assert not torch.equal(made.conv1.weight, trained_on.conv1.weight)
+    root = make_root(tmp_path)
+    other = build_network(made.architecture, seed=9)
+    save_model(root / "models/prune", other, postprocess=POSTPROCESS)
+    assert run_stage("retrain", run, root, FRESH, monkeypatch) == 0
+    for name in ("models/retrain/model.pt", "results/retrain/history.csv"):
+        assert (root / name).read_bytes() == (fresh / name).read_bytes()
+
+
+def test_a_killed_run_from_fresh_weights_goes_on_to_the_same_bytes(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it, a run that trained the pruned weights on was killed as well."""
+    root = make_root(tmp_path)
+    real_save = training.save_checkpoint
+
+    def save_and_die(*args: object) -> None:
+        real_save(*args)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_checkpoint", save_and_die)
+    for sections in (SECTIONS, FRESH):
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("retrain", run, root, sections, monkeypatch)
+    monkeypatch.setattr(training, "save_checkpoint", real_save)
+    assert run_stage("retrain", run, root, FRESH, monkeypatch) == 0
+    for name in ("models/retrain/model.pt", "results/retrain/history.csv"):
+        assert (root / name).read_bytes() == (fresh / name).read_bytes()
+
+
+@pytest.mark.parametrize("weights", [{"weights": "fresh", "float_fit": None}, {"weights": "new"}])
+def test_weights_that_cannot_be_are_one_line(
+    weights: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sections = {**SECTIONS, "retrain": {**SECTIONS["retrain"], **weights}}
+    assert run_stage("retrain", run, tmp_path, sections, monkeypatch) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: section retrain: retrain.weights is ")
+
+
+def test_two_devices_train_fresh_weights_as_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without what is each device's own: batch normalisation's statistics, balanced losses.
+
+    The teacher is asked on each device; the second epoch's loss has seen a step of both.
+    """
+    one, two = (make_root(tmp_path / name) for name in ("one", "two"))
+    plain = {"freeze_batch_norm": True, "loss": {"coverage": "tao", "bbox": "tao"}}
+    fit = {**FIT, "epochs": 2, **plain}
+    sections = {**FRESH, "retrain": {**FRESH["retrain"], "float_fit": {**fit, "batch_size": 4}}}
+    assert run_stage("retrain", run, one, sections, monkeypatch) == 0
+    halves = {"float_fit": fit, "qat_fit": {**FIT, "devices": "auto"}}
+    sections = {**FRESH, "retrain": {**FRESH["retrain"], **halves}}
+    (two / "resolved.yaml").write_text(yaml.safe_dump({**UNTRACKED, **sections}))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launch, "-m", "stages.retrain"],
+        cwd=two,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (read_losses(root)[:2] for root in (two, one))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    assert (two / "models/retrain/model.pt").is_file()
+
+
+def read_losses(root: Path) -> list[float]:
+    with (root / "results/retrain/history.csv").open() as stream:
+        return [float(row["loss"]) for row in csv.DictReader(stream)]
 
 
 def test_the_float_phase_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

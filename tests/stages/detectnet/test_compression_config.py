@@ -32,6 +32,11 @@ CONF = Path(__file__).parents[3] / "conf"
         (lambda: SensitivityConfig(kept_fracs=[0.5, 1.5]), "kept_fracs is 1.5; expected 0.0 to"),
         (lambda: CalibrationConfig(method="mse"), "known choices: max, percentile, entropy"),
         (lambda: CalibrationConfig(images=0), "calibration.images is 0"),
+        (lambda: RetrainConfig(weights="new"), "retrain.weights is 'new'.*choices: pruned, fresh"),
+        (
+            lambda: RetrainConfig(weights="fresh", float_fit=None),
+            "retrain.weights is fresh but retrain.float_fit is null; expected .* or .* pruned",
+        ),
         (lambda: RetrainConfig(activation="gelu"), "known choices: relu, relu6"),
         (lambda: RetrainConfig(placement="trt"), "known choices: fused, tao"),
         (lambda: RetrainConfig(weight_axis="row"), "known choices: channel, tensor"),
@@ -55,6 +60,7 @@ def test_tao_retrains_as_it_trained_and_rounds_nvidias_way():
     train = section_of(
         {"train": yaml.safe_load((CONF / "train" / "tao.yaml").read_text())}, TrainConfig
     )
+    assert retrain.weights == "pruned"
     assert retrain.float_fit is None
     assert to_plain(retrain.qat_fit) == {**to_plain(train), "precision": "32-true"}
     assert (retrain.activation, retrain.placement, retrain.weight_axis) == (

@@ -1,5 +1,7 @@
 """The network against NVIDIA's layer table."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from stages.detectnet.model import (
     Architecture,
     DetectNet,
     build_architecture,
+    build_network,
     count_parameters,
     iterate_blocks,
     replace_activation,
@@ -85,6 +88,17 @@ def test_residual_is_what_the_block_adds() -> None:
         model.get_submodule(name).register_forward_hook(hook)
     model(torch.rand(1, 3, 32, 32))
     assert torch.equal(seen["block_1a_relu"], seen["block_1b_relu"])
+
+
+def test_equal_seeds_build_equal_networks_of_any_shape() -> None:
+    even = build_architecture(10, width=8, input_wh=[64, 32])
+    odd = replace(even, channels={**even.channels, "block_2a_conv_1": 5})
+    for architecture in (even, odd):
+        first, again, other = (build_network(architecture, seed=seed) for seed in (1, 1, 2))
+        assert first.architecture == architecture
+        for name, tensor in first.state_dict().items():
+            assert torch.equal(tensor, again.state_dict()[name])
+        assert not torch.equal(first.conv1.weight, other.conv1.weight)
 
 
 def test_another_activation_keeps_the_weights() -> None:

@@ -1,14 +1,17 @@
 """The order of the phases; training and quantization themselves are tested elsewhere."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from stages.detectnet import retraining
 from stages.detectnet.compression_config import RetrainConfig
 from stages.detectnet.config import FitConfig
 from stages.detectnet.errors import DetectNetError
+from stages.detectnet.fit_state import clone_tensors
 from stages.detectnet.model import DetectNet, build_architecture
 from stages.detectnet.retraining import retrain_model
 from stages.detectnet.training import FitResult
@@ -18,6 +21,10 @@ from tests.stages.detectnet.tiny import tiny_model
 SAMPLES = draw_samples(6)
 # Six pictures in batches of four are two steps an epoch: six steps.
 FLOAT_FIT = FitConfig(epochs=3, batch_size=4)
+
+
+# Lightning Fabric asks for more workers or tunes threads; nothing of ours.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
 
 
 @pytest.fixture
@@ -72,6 +79,13 @@ def run(teacher: DetectNet | None, **changes: object) -> retraining.Retrained:
             {"batch_norm_images": 0, "distill_weight": 0.25},
             ["fit taught 0.25", "quantize fused relu", "fit taught 0.25"],
         ),
+        # Untrained weights have no statistics worth measuring.
+        ({"weights": "fresh", "batch_norm_steps": 6}, ["fit", "quantize fused relu", "fit"]),
+        ({"weights": "fresh", "batch_norm_steps": 7}, ["fit", "1", "quantize fused relu", "fit"]),
+        (
+            {"weights": "fresh", "activation": "relu6", "distill_weight": 0.25},
+            ["fit taught 0.25", "1", "quantize fused relu6", "fit taught 0.25"],
+        ),
     ],
 )
 def test_phases_follow_the_configuration(
@@ -87,6 +101,63 @@ def test_the_float_network_is_left_as_it_was(phases: list[str]) -> None:
     retrained = retrain_model(model, SAMPLES, None, config, postprocess=POSTPROCESS, work_dir=None)
     assert model.architecture.activation == "relu"
     assert retrained.model.architecture.activation == "relu6"
+
+
+def retrained_from(model: DetectNet, *, seed: int) -> DetectNet:
+    """Retrain a shape from fresh weights, with phases that change nothing."""
+    fits = {"float_fit": dataclasses.replace(FLOAT_FIT, seed=seed)}
+    config = RetrainConfig(**fits, weights="fresh", activation="relu6")
+    return retrain_model(
+        model, SAMPLES, None, config, postprocess=POSTPROCESS, work_dir=None
+    ).model
+
+
+def test_fresh_weights_follow_from_shape_and_seed_alone(phases: list[str]) -> None:
+    model = tiny_model()
+    before = clone_tensors(model)
+    fresh, other = retrained_from(model, seed=1), retrained_from(model, seed=2)
+    torch.rand(3)
+    again = retrained_from(DetectNet(model.architecture), seed=1)
+    assert fresh.architecture == dataclasses.replace(model.architecture, activation="relu6")
+    assert_equal(clone_tensors(model), before)
+    assert_equal(clone_tensors(again), clone_tensors(fresh))
+    for name in ("conv1.weight", "block_2a_conv_2.weight", "output_cov.weight"):
+        assert not torch.equal(clone_tensors(fresh)[name], before[name])
+        assert not torch.equal(clone_tensors(fresh)[name], clone_tensors(other)[name])
+
+
+def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(("first", "second"), [("pruned", "fresh"), ("fresh", "pruned")])
+def test_a_run_takes_up_no_state_of_the_other_weights(
+    first: str, second: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shape and settings of both phases are equal; the float phase of the first is complete."""
+    short = FitConfig(epochs=1, batch_size=4, accelerator="cpu", validate_every_epochs=0)
+    config = RetrainConfig(float_fit=short, qat_fit=short)
+
+    def float_phase(weights: str, work_dir: Path) -> dict[str, torch.Tensor]:
+        found: list[dict[str, torch.Tensor]] = []
+
+        def stop(model: DetectNet, *_: object) -> None:
+            found.append(clone_tensors(model))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(retraining, "quantize_model", stop)
+        chosen = dataclasses.replace(config, weights=weights)
+        with pytest.raises(KeyboardInterrupt):
+            retrain_model(
+                tiny_model(), SAMPLES, None, chosen, postprocess=POSTPROCESS, work_dir=work_dir
+            )
+        return found[0]
+
+    undisturbed = float_phase(second, tmp_path / "alone")
+    disturbing = float_phase(first, tmp_path / "shared")
+    assert_equal(float_phase(second, tmp_path / "shared"), undisturbed)
+    assert not torch.equal(disturbing["conv1.weight"], undisturbed["conv1.weight"])
 
 
 @pytest.mark.parametrize(

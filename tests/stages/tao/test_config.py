@@ -9,6 +9,7 @@ import yaml
 from deploy.core.cluster import Postprocess
 from stages._config import ConfigError, compose, section_of
 from stages._schema import BackendConfig
+from stages.compose import check_backend
 from stages.detectnet.compression_config import PruneConfig, RetrainConfig
 from stages.detectnet.config import ModelConfig, TrainConfig
 from stages.tao.config import TaoConfig
@@ -29,6 +30,7 @@ def test_the_backend_alone_chooses_what_tao_can_do(tmp_path: Path) -> None:
     check_train(section_of(found, ModelConfig), section_of(found, TrainConfig), postprocess)
     check_prune(section_of(found, PruneConfig))
     check_retrain(section_of(found, RetrainConfig), postprocess)
+    check_backend(found)
 
 
 def test_ones_own_choice_wins(tmp_path: Path) -> None:
@@ -67,3 +69,28 @@ def test_a_wrong_value_is_refused_in_one_line(
     with pytest.raises(ConfigError, match=words) as caught:
         composed(tmp_path, backend="tao", overrides={"backend": {"tao": change}})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("retrain", "words"),
+    [
+        ({"weights": "fresh"}, "retrain.weights is fresh but retrain.float_fit is null; expected"),
+        (
+            {"weights": "fresh", "float_fit": {"epochs": 2}},
+            "retrain.weights is fresh, but TAO trains the pruned network on .*; expected pruned",
+        ),
+    ],
+)
+def test_fresh_weights_are_refused_before_anything_is_trained(
+    tmp_path: Path, retrain: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        check_backend(composed(tmp_path, backend="tao", overrides={"retrain": retrain}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("retrain", ["default", "real"])
+def test_the_open_backend_takes_fresh_weights(tmp_path: Path, retrain: str) -> None:
+    found = composed(tmp_path, retrain=retrain, overrides={"retrain": {"weights": "fresh"}})
+    check_backend(found)
+    assert section_of(found, RetrainConfig).weights == "fresh"

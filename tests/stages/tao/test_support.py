@@ -36,6 +36,13 @@ def test_the_open_backends_presets_are_named_key_by_key() -> None:
         check_retrain(section(RetrainConfig, "retrain/default"), POSTPROCESS)
 
 
+def test_fresh_weights_are_refused() -> None:
+    retrain = section(RetrainConfig, "retrain/tao")
+    fresh = dataclasses.replace(retrain, weights="fresh", float_fit=retrain.qat_fit)
+    with pytest.raises(TaoError, match=r"retrain.weights is fresh \(TAO: pruned\)"):
+        check_retrain(fresh, POSTPROCESS)
+
+
 def test_a_thin_network_is_refused() -> None:
     thin = dataclasses.replace(MODEL, width=16)
     with pytest.raises(TaoError, match=r"model.width is 16 \(TAO: 64\)"):
