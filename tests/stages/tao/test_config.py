@@ -1,5 +1,6 @@
 """`backend=tao` in the configuration: NVIDIA's presets come along, one's own choice wins."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 from deploy.core.cluster import Postprocess
 from stages._config import ConfigError, compose, section_of
 from stages._schema import BackendConfig
-from stages.compose import check_backend
+from stages.compose import check_backend, main
 from stages.detectnet.compression_config import PruneConfig, RetrainConfig
 from stages.detectnet.config import ModelConfig, TrainConfig
 from stages.tao.config import TaoConfig
@@ -17,9 +18,13 @@ from stages.tao.support import check_prune, check_retrain, check_train
 from tests.stages.tao.project import ROOT
 
 
-def composed(tmp_path: Path, **params: Any) -> dict[str, dict[str, Any]]:
+def choose(tmp_path: Path, **params: Any) -> None:
     chosen = yaml.safe_load((ROOT / "params.yaml").read_text())
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({**chosen, **params}))
+
+
+def composed(tmp_path: Path, **params: Any) -> dict[str, dict[str, Any]]:
+    choose(tmp_path, **params)
     return compose(tmp_path / "params.yaml", ROOT / "conf")
 
 
@@ -82,11 +87,19 @@ def test_a_wrong_value_is_refused_in_one_line(
     ],
 )
 def test_fresh_weights_are_refused_before_anything_is_trained(
-    tmp_path: Path, retrain: dict[str, Any], words: str
+    tmp_path: Path,
+    retrain: dict[str, Any],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(ConfigError, match=words) as caught:
-        check_backend(composed(tmp_path, backend="tao", overrides={"retrain": retrain}))
-    assert "\n" not in str(caught.value)
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    choose(tmp_path, backend="tao", overrides={"retrain": retrain})
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"error: .*{words}", line)
+    assert not (tmp_path / "resolved.yaml").exists()
 
 
 @pytest.mark.parametrize("retrain", ["default", "real"])
