@@ -4,6 +4,7 @@ Source: NVIDIA TAO Toolkit, DetectNet_v2 postprocessor/cluster.py (DBSCAN over 1
 coverage); M. Ester et al., "A density-based algorithm for discovering clusters", KDD 1996.
 """
 
+import functools
 from typing import NamedTuple, Tuple
 
 import numpy as np
@@ -16,8 +17,9 @@ from deploy.core.boxes import (
     no_detections,
     take_detections,
 )
-from deploy.core.grid import Grid, decode_cells
+from deploy.core.grid import Grid, decode_cells, find_cells, take_cells
 from deploy.core.preprocess import boxes_to_image
+from deploy.core.strongest import FEW_CELLS, cells_to_image, keep_strongest
 
 CLUSTERS = ("dbscan", "nms")
 CONFIDENCES = ("sum", "mean", "max")
@@ -156,13 +158,23 @@ def postprocess_maps(
     Cells are clipped to the network input before they are merged, as in TAO.
     """
     threshold = postprocess.coverage_threshold
-    if apply_confidence_threshold and (postprocess.cluster, postprocess.confidence) == STRONGEST:
+    is_strongest = (postprocess.cluster, postprocess.confidence) == STRONGEST
+    if apply_confidence_threshold and is_strongest:
         # A cell below the threshold can neither be a detection nor change a stronger one: without
         # them there are ten cells instead of two hundred to compare with each other.
         threshold = max(threshold, _largest_below(postprocess.confidence_threshold))
-    cells = decode_cells(coverage, bbox, grid, coverage_threshold=threshold)
-    if not len(cells.confidence):
+    place = find_cells(coverage, bbox, coverage_threshold=threshold)
+    if not len(place):
         return no_detections()
+    if is_strongest and len(place) <= FEW_CELLS:
+        kept = keep_strongest(
+            *take_cells(coverage, bbox, grid, place),
+            input_wh=input_wh,
+            iou_threshold=postprocess.iou_threshold,
+            minimum_box_height=postprocess.minimum_box_height,
+        )
+        return cells_to_image(kept, input_wh=input_wh, image_wh=image_wh, resize=resize)
+    cells = decode_cells(coverage, bbox, grid, coverage_threshold=threshold)
     cells = cells._replace(xyxy=clip_boxes(cells.xyxy, input_wh))
     found = cluster_detections(
         cells, postprocess, apply_confidence_threshold=apply_confidence_threshold
@@ -171,6 +183,7 @@ def postprocess_maps(
     return found._replace(xyxy=clip_boxes(xyxy, image_wh))
 
 
+@functools.lru_cache(maxsize=16)
 def _largest_below(value: float) -> float:
     """Return the largest float32 below a value: x > it is x >= value, as float32."""
     return float(np.nextafter(np.float32(value), np.float32(-np.inf)))

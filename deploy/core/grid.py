@@ -5,7 +5,8 @@ cell (row, column) is (stride * column + offset, stride * row + offset); a box i
 its distances to the left, top, right and bottom edge in units of scale pixels.
 """
 
-from typing import NamedTuple
+import functools
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
@@ -33,23 +34,56 @@ def decode_cells(
     Source: NVIDIA TAO Toolkit, DetectNet_v2 (bbox scale 35, offset 0.5).
     Raises ValueError when the shapes of the two maps do not belong together.
     """
+    place = find_cells(coverage, bbox, coverage_threshold=coverage_threshold)
+    if not len(place):
+        return no_detections()
+    edges, confidence, class_id = take_cells(coverage, bbox, grid, place)
+    cells = Detections(np.ascontiguousarray(edges.T), confidence, class_id)
+    finite = np.isfinite(cells.xyxy).all(axis=1)  # (N,)
+    return cells if finite.all() else Detections(*(field[finite] for field in cells))
+
+
+def find_cells(coverage: np.ndarray, bbox: np.ndarray, *, coverage_threshold: float) -> np.ndarray:
+    """Return the places (N,) of the confident cells in the flat coverage, ascending.
+
+    Maps as of decode_cells. Raises ValueError when their shapes do not belong together.
+    """
     num_classes, height, width = coverage.shape
     expected = (4 * num_classes, height, width)
     if bbox.shape != expected:
         raise ValueError(f"bbox is {bbox.shape}; expected {expected} for cover {coverage.shape}")
     # Flat first: three times as fast as np.nonzero of three axes.
-    place = np.flatnonzero(coverage > coverage_threshold)  # (N,)
-    if not len(place):
-        return no_detections()
-    class_id, row, column = np.unravel_index(place, coverage.shape)
-    distance = bbox.reshape(num_classes, 4, height, width)[class_id, :, row, column]  # (N, 4)
-    anchor = np.stack([column, row], axis=1) * np.float32(grid.stride) + np.float32(grid.offset)
-    distance = distance.astype(np.float32, copy=False) * np.float32(grid.scale)
-    xyxy = np.concatenate([anchor - distance[:, :2], anchor + distance[:, 2:]], axis=1)
-    cells = Detections(
-        xyxy.astype(np.float32, copy=False),
-        coverage[class_id, row, column].astype(np.float32, copy=False),
-        class_id.astype(np.int64, copy=False),
-    )
-    finite = np.isfinite(cells.xyxy).all(axis=1)  # (N,)
-    return cells if finite.all() else Detections(*(field[finite] for field in cells))
+    return (coverage.reshape(-1) > coverage_threshold).nonzero()[0]
+
+
+def take_cells(
+    coverage: np.ndarray, bbox: np.ndarray, grid: Grid, place: np.ndarray
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the cells at places (N,) as decode_cells does, those that are not finite included.
+
+    Gives edges (4, N) float32: left, top, right, bottom; confidence (N,) float32; class_id (N,)
+    int64.
+    """
+    num_classes, height, width = coverage.shape
+    num_cells = height * width
+    class_id = (place // num_cells).astype(np.int64, copy=False)
+    cell = place - class_id * num_cells
+    by_class = bbox.reshape(num_classes, 4, num_cells)
+    if num_classes == 1:
+        distance = by_class[0].take(cell, axis=1)  # (4, N)
+    else:
+        distance = by_class[class_id, :, cell].T
+    anchors, scales = _anchors(height, width, grid)
+    edges = anchors.take(cell, axis=1) + distance.astype(np.float32, copy=False) * scales
+    confidence = coverage.reshape(-1).take(place).astype(np.float32, copy=False)
+    return edges, confidence, class_id
+
+
+@functools.lru_cache(maxsize=16)
+def _anchors(height: int, width: int, grid: Grid) -> Tuple[np.ndarray, np.ndarray]:
+    """Anchors of all edges (4, H * W) and what their distances are multiplied by (4, 1)."""
+    row, column = np.divmod(np.arange(height * width), width)
+    anchor = np.stack([column, row]) * np.float32(grid.stride) + np.float32(grid.offset)
+    scale = np.float32(grid.scale)
+    scales = np.array([[-scale], [-scale], [scale], [scale]], np.float32)
+    return np.concatenate([anchor, anchor]).astype(np.float32), scales

@@ -4,6 +4,7 @@
 training, evaluation and the device see the same numbers.
 """
 
+import functools
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 import cv2
@@ -55,6 +56,19 @@ def place_image(image_wh: WidthHeight, input_wh: WidthHeight, resize: str) -> Pl
     height = min(max(int(round(image_wh[1] * ratio)), 1), input_wh[1])
     centred = ((input_wh[0] - width) // 2, (input_wh[1] - height) // 2)
     return Placement((width, height), centred if resize == "letterbox" else (0, 0))
+
+
+@functools.lru_cache(maxsize=64)
+def affine_to_input(
+    image_wh: WidthHeight, input_wh: WidthHeight, resize: str
+) -> Tuple[float, float, float, float]:
+    """Return what takes a picture's pixels to the input's: ratio of x and y, corner's x and y.
+
+    All are float32 values. Kept by arguments, because every frame of a source asks the same.
+    """
+    place = place_image(image_wh, input_wh, resize)
+    x_ratio, y_ratio = (np.float32(place.size_wh[axis] / image_wh[axis]) for axis in (0, 1))
+    return float(x_ratio), float(y_ratio), float(place.corner_xy[0]), float(place.corner_xy[1])
 
 
 def boxes_to_image(
@@ -159,7 +173,5 @@ def images_to_batch(
 def _affine(
     image_wh: WidthHeight, input_wh: WidthHeight, resize: str
 ) -> Tuple[np.ndarray, np.ndarray]:
-    place = place_image(image_wh, input_wh, resize)
-    ratio = (place.size_wh[0] / image_wh[0], place.size_wh[1] / image_wh[1])
-    corner = place.corner_xy * 2
-    return np.array(ratio * 2, dtype=np.float32), np.array(corner, dtype=np.float32)
+    numbers = affine_to_input(tuple(image_wh), tuple(input_wh), resize)
+    return np.array(numbers[:2] * 2, np.float32), np.array(numbers[2:] * 2, np.float32)
