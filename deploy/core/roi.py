@@ -63,16 +63,14 @@ def expand_boxes(xyxy: np.ndarray, rule: RoiRule, *, image_wh: Tuple[int, int]) 
     Raises: ValueError for an unknown mode or border, a ratio below 1 or a negative margin.
     """
     check_rule(rule)
-    boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
-    low, high = boxes[:, :2], boxes[:, 2:]  # (N, 2)
-    margin = _margins(high - low, rule)
-    low, high = low - margin, high + margin
-    limit = np.asarray(image_wh, np.float64)
-    if rule.border == "shift":
-        low, high = _shift_inside(low, high, limit)
-    if rule.border != "pad":
-        low, high = np.clip(low, 0, limit), np.clip(high, 0, limit)
-    return np.concatenate([low, high], axis=1).astype(np.float32)
+    width, height = image_wh
+    regions = []
+    for left, top, right, bottom in np.asarray(xyxy, np.float64).reshape(-1, 4).tolist():
+        x_margin, y_margin = _margins(right - left, bottom - top, rule)
+        left, right = _place(left - x_margin, right + x_margin, width, rule.border)
+        top, bottom = _place(top - y_margin, bottom + y_margin, height, rule.border)
+        regions.append((left, top, right, bottom))
+    return np.array(regions, np.float32).reshape(-1, 4)
 
 
 def crop_regions(image: np.ndarray, xyxy: np.ndarray, *, size_wh: Tuple[int, int]) -> np.ndarray:
@@ -91,25 +89,31 @@ def crop_regions(image: np.ndarray, xyxy: np.ndarray, *, size_wh: Tuple[int, int
     return crops
 
 
-def _margins(extent: np.ndarray, rule: RoiRule) -> np.ndarray:
-    """What is added on each side, (N, 2), to boxes of this extent (N, 2)."""
+def _margins(width: float, height: float, rule: RoiRule) -> Tuple[float, float]:
+    """What is added on each side of a box of this extent: left and right, top and bottom."""
     if rule.mode == "ratio":
-        margin = extent * (rule.ratio - 1) / 2
+        x_margin, y_margin = width * (rule.ratio - 1) / 2, height * (rule.ratio - 1) / 2
     else:
-        margin = np.broadcast_to([rule.margin_x, rule.margin_y], extent.shape)
+        x_margin, y_margin = rule.margin_x, rule.margin_y
     if rule.square:
-        region = extent + 2 * margin
-        margin = margin + (region.max(axis=1, keepdims=True) - region) / 2
-    return margin
+        width, height = width + 2 * x_margin, height + 2 * y_margin
+        longer = max(width, height)
+        return x_margin + (longer - width) / 2, y_margin + (longer - height) / 2
+    return x_margin, y_margin
 
 
-def _shift_inside(
-    low: np.ndarray, high: np.ndarray, limit: np.ndarray
-) -> Tuple[np.ndarray, np.ndarray]:
-    """Move intervals (N, 2) into [0, limit]; one longer than that starts at 0 or before."""
-    move = np.maximum(-low, 0) - np.maximum(high - limit, 0)
-    longer = high - low > limit
-    return np.where(longer, 0, low + move), np.where(longer, limit, high + move)
+def _place(low: float, high: float, limit: float, border: str) -> Tuple[float, float]:
+    """Fit an interval into [0, limit] as the rule for the border says."""
+    if border == "pad":
+        return low, high
+    if border == "shift":
+        if high - low > limit:
+            low, high = 0.0, limit
+        else:
+            move = max(-low, 0.0) - max(high - limit, 0.0)
+            low, high = low + move, high + move
+    # In this order NaN stays.
+    return min(max(low, 0.0), limit), min(max(high, 0.0), limit)
 
 
 def _cut(image: np.ndarray, region: np.ndarray) -> Optional[np.ndarray]:
