@@ -5,40 +5,50 @@ Method: shortest augmenting paths with dual potentials, rows one after another, 
 hands of a frame that is faster than NumPy.
 """
 
-from typing import List, Optional
-
-import numpy as np
+from typing import List, Optional, Sequence
 
 UNPAIRED = -1
 
 
-def assign_pairs(scores: np.ndarray, *, least_score: float) -> List[int]:
+def assign_pairs(scores: Sequence[Sequence[float]], *, least_score: float) -> List[int]:
     """Return the column of each row, -1 for none, such that the sum of scores is largest.
 
-    scores: (R, C), may be empty, NaN counts as below least_score. Pairs below least_score are
-    never made; a row stays unpaired rather than that. Ties go to the earlier row, then column.
+    scores: rows of equal length, (R, C), may be empty, NaN counts as below least_score. Pairs
+    below least_score are never made; a row stays unpaired rather than that. Ties go to the earlier
+    row, then column.
     Raises ValueError unless least_score > 0 (a pair has to be better than none).
     """
     if not least_score > 0:
         raise ValueError(f"least_score {least_score}; expected more than 0")
-    num_rows, num_columns = scores.shape
-    possible = scores >= least_score
-    only = _only_pairs(possible.tolist())
+    possible = [
+        [column for column, score in enumerate(row) if score >= least_score] for row in scores
+    ]
+    only = _only_pairs(possible)
     if only is not None:
         return only
+    num_rows, num_columns = len(scores), len(scores[0])
     # A column of its own for each row means no pair, at no cost; a pair gains its score.
-    costs = np.zeros((num_rows, num_columns + num_rows))
-    costs[:, :num_columns] = np.where(possible, -scores, float(num_rows))
-    columns = _cheapest_columns(costs.tolist())
-    return [column if column < num_columns else UNPAIRED for column in columns]
+    costs = []
+    for row, columns in zip(scores, possible):
+        cost = [float(num_rows)] * num_columns + [0.0] * num_rows
+        for column in columns:
+            cost[column] = -float(row[column])
+        costs.append(cost)
+    chosen = _cheapest_columns(costs)
+    return [column if column < num_columns else UNPAIRED for column in chosen]
 
 
-def _only_pairs(possible: List[List[bool]]) -> Optional[List[int]]:
-    """Return the column of each row where no row and no column has a choice; else None."""
-    columns = [row.index(True) if True in row else UNPAIRED for row in possible]
-    taken = [column for column in columns if column != UNPAIRED]
-    has_choice = len(set(taken)) < len(taken) or any(row.count(True) > 1 for row in possible)
-    return None if has_choice else columns
+def _only_pairs(possible: List[List[int]]) -> Optional[List[int]]:
+    """Return the column of each row where no row and no column has a choice; else None.
+
+    possible: the columns that each row may be paired with.
+    """
+    if any(len(columns) > 1 for columns in possible):
+        return None
+    taken = [columns[0] for columns in possible if columns]
+    if len(set(taken)) < len(taken):
+        return None
+    return [columns[0] if columns else UNPAIRED for columns in possible]
 
 
 def _cheapest_columns(costs: List[List[float]]) -> List[int]:

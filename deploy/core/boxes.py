@@ -4,7 +4,7 @@ Coordinates are continuous: a box that covers one whole pixel is 1 wide. Nothing
 arguments.
 """
 
-from typing import NamedTuple, Sequence, Tuple, Union
+from typing import List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -81,6 +81,32 @@ def box_iou(a: np.ndarray, b: np.ndarray, *, denominator_eps: float = 0.0) -> np
     shared = box_intersection(a, b)
     union = box_area(a)[:, None] + box_area(b) - shared + denominator_eps
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def few_ious(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> List[List[float]]:
+    """Return what box_iou gives for the same boxes in float64, a row for each box of a.
+
+    In plain Python, which for a few boxes is quicker than arrays. A box with NaN has 0 with any.
+    """
+    rows = []
+    for left, top, right, bottom in a:
+        row = []
+        for other_left, other_top, other_right, other_bottom in b:
+            # Most pairs have nothing in common, and comparisons alone are quick.
+            if other_left >= right or other_right <= left:
+                row.append(0.0)
+                continue
+            width = min(right, other_right) - max(left, other_left)
+            height = min(bottom, other_bottom) - max(top, other_top)
+            if width <= 0 or height <= 0:
+                row.append(0.0)
+                continue
+            shared = width * height
+            area = (right - left) * (bottom - top)
+            union = area + (other_right - other_left) * (other_bottom - other_top) - shared
+            row.append(shared / union if union > 0 else 0.0)  # NaN is not more than 0
+        rows.append(row)
+    return rows
 
 
 def scale_boxes(xyxy: np.ndarray, from_wh: WidthHeight, to_wh: WidthHeight) -> np.ndarray:

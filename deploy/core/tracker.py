@@ -13,13 +13,13 @@ track that is not seen for longer than `max_gap_s` is lost, one that was only ev
 would take another hand's place. In between a track coasts on, unseen.
 """
 
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Sequence
 
 import numpy as np
 
 from deploy.core.assignment import UNPAIRED, assign_pairs
-from deploy.core.boxes import Detections, box_iou
-from deploy.core.motion import Motion, MotionRule, follow_box, predict_box, start_motion
+from deploy.core.boxes import Detections, few_ious
+from deploy.core.motion import Box, Motion, MotionRule, follow_box, predict_box, start_motion
 
 # Slack on comparisons of times that are sums of frame intervals.
 TIME_TOLERANCE_S = 1e-6
@@ -65,6 +65,7 @@ class Tracker:
 
     def __init__(self, rule: TrackerRule = DEFAULT_RULE) -> None:
         self.rule = rule
+        # In the order of their numbers: a track is put here once, with the highest so far.
         self._tracks: Dict[int, _Track] = {}
         self._next_id = 1
 
@@ -75,21 +76,22 @@ class Tracker:
         detection. Raises ValueError when the time runs backwards.
         """
         lost = self._drop_old(time_s)
-        track_id = self._join(detections, time_s)
-        for index, (xyxy, class_id) in enumerate(zip(detections.xyxy, detections.class_id)):
-            if track_id[index] == 0:
-                track_id[index] = self._next_id
+        boxes, classes = detections.xyxy.tolist(), detections.class_id.tolist()
+        numbers = self._join(boxes, classes, time_s)
+        for index, number in enumerate(numbers):
+            if number == 0:
+                numbers[index] = number = self._next_id
                 self._next_id += 1
-            self._see(int(track_id[index]), xyxy, int(class_id), time_s)
-        return TrackUpdate(track_id, lost)
+            self._see(number, boxes[index], classes[index], time_s)
+        return TrackUpdate(np.array(numbers, np.int64), lost)
 
     def flush(self) -> List[int]:
         """End all tracks, because the source has ended; return their numbers, ascending."""
-        lost = sorted(self._tracks)
+        lost = list(self._tracks)
         self._tracks.clear()
         return lost
 
-    def _see(self, number: int, xyxy: np.ndarray, class_id: int, time_s: float) -> None:
+    def _see(self, number: int, xyxy: Sequence[float], class_id: int, time_s: float) -> None:
         track = self._tracks.get(number)
         if track is None:
             self._tracks[number] = _Track(start_motion(xyxy, time_s=time_s), class_id, 1)
@@ -99,7 +101,7 @@ class Tracker:
 
     def _drop_old(self, time_s: float) -> List[int]:
         lost = []
-        for number, track in sorted(self._tracks.items()):
+        for number, track in self._tracks.items():
             gap_s = time_s - track.motion.seen_s
             if gap_s < 0:
                 raise ValueError(
@@ -116,47 +118,58 @@ class Tracker:
             return self.rule.max_gap_s
         return min(self.rule.max_gap_s, self.rule.max_gap_once_s)
 
-    def _join(self, detections: Detections, time_s: float) -> np.ndarray:
-        """Numbers of the tracks that the detections belong to, 0 for a new hand: (N,) int64."""
-        track_id = np.zeros(len(detections.xyxy), np.int64)
-        if not len(track_id) or not self._tracks:
-            return track_id
-        last = {number: track.motion.xyxy for number, track in sorted(self._tracks.items())}
+    def _join(
+        self, boxes: Sequence[Sequence[float]], classes: Sequence[int], time_s: float
+    ) -> List[int]:
+        """Number of the track that each detection belongs to, 0 for a new hand."""
+        numbers = [0] * len(boxes)
+        if not boxes or not self._tracks:
+            return numbers
+        rule = self.rule.motion
         predicted = {
-            number: predict_box(self._tracks[number].motion, self.rule.motion, time_s=time_s)
-            for number in last
+            number: predict_box(track.motion, rule, time_s=time_s)
+            for number, track in self._tracks.items()
         }
-        for boxes, reach in ((predicted, 0.0), (last, 0.0), (predicted, self.rule.reach)):
-            if (track_id == 0).any():
-                self._pair_inplace(track_id, boxes, detections, reach)
-        return track_id
+        self._pair_inplace(numbers, predicted, boxes, classes, 0.0)
+        if 0 in numbers:
+            last = {number: track.motion.xyxy for number, track in self._tracks.items()}
+            self._pair_inplace(numbers, last, boxes, classes, 0.0)
+        if 0 in numbers:
+            self._pair_inplace(numbers, predicted, boxes, classes, self.rule.reach)
+        return numbers
 
     def _pair_inplace(
         self,
-        track_id: np.ndarray,
-        boxes: Dict[int, np.ndarray],
-        detections: Detections,
+        numbers: List[int],
+        places: Dict[int, Box],
+        boxes: Sequence[Sequence[float]],
+        classes: Sequence[int],
         reach: float,
     ) -> None:
-        """Give detections without a track (0) one that has none, by the tracks' boxes (4,)."""
-        taken = set(track_id.tolist())
-        numbers = [number for number in boxes if number not in taken]
-        if not numbers:
+        """Give detections without a track (0) one that has none, by the places of the tracks."""
+        waiting = [number for number in places if number not in numbers]
+        if not waiting:
             return
-        free = np.flatnonzero(track_id == 0)  # (F,)
-        places = _widen(np.stack([boxes[number] for number in numbers]), reach)  # (T, 4)
-        iou = box_iou(places, _widen(detections.xyxy[free].astype(np.float64), reach))  # (T, F)
-        classes = np.array([self._tracks[number].class_id for number in numbers])
-        iou[classes[:, None] != detections.class_id[free]] = 0
-        pairs = assign_pairs(iou, least_score=self.rule.iou_threshold)
-        for number, column in zip(numbers, pairs):
+        free = [index for index, number in enumerate(numbers) if number == 0]
+        scores = few_ious(
+            [_widen(places[number], reach) for number in waiting],
+            [_widen(boxes[index], reach) for index in free],
+        )
+        for number, row in zip(waiting, scores):
+            class_id = self._tracks[number].class_id
+            for place, index in enumerate(free):
+                if classes[index] != class_id:
+                    row[place] = 0.0
+        pairs = assign_pairs(scores, least_score=self.rule.iou_threshold)
+        for number, column in zip(waiting, pairs):
             if column != UNPAIRED:
-                track_id[free[column]] = number
+                numbers[free[column]] = number
 
 
-def _widen(xyxy: np.ndarray, reach: float) -> np.ndarray:
-    """Boxes (N, 4) about the same centres, larger by `reach` of their width and height."""
+def _widen(xyxy: Sequence[float], reach: float) -> Sequence[float]:
+    """A box about the same centre, larger by `reach` of its width and height."""
     if reach == 0:
         return xyxy
-    margin = (xyxy[:, 2:] - xyxy[:, :2]) * (reach / 2)
-    return np.concatenate([xyxy[:, :2] - margin, xyxy[:, 2:] + margin], axis=1)
+    left, top, right, bottom = xyxy
+    x_margin, y_margin = (right - left) * (reach / 2), (bottom - top) * (reach / 2)
+    return left - x_margin, top - y_margin, right + x_margin, bottom + y_margin

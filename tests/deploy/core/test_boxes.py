@@ -6,6 +6,7 @@ from deploy.core.boxes import (
     box_area,
     box_iou,
     clip_boxes,
+    few_ious,
     no_detections,
     scale_boxes,
     take_detections,
@@ -98,6 +99,24 @@ def test_iou_does_not_change_with_shift_or_scale():
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
 def test_iou_of_nothing_has_the_right_shape(shape):
     assert box_iou(random_boxes(0, shape[0]), random_boxes(1, shape[1])).shape == shape
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (12, 9)])
+@pytest.mark.parametrize("is_coarse", [False, True])  # coarse: many equal, touching and empty ones
+def test_few_ious_are_those_of_the_arrays(shape, is_coarse):
+    a, b = (random_boxes(seed, count).astype(np.float64) for seed, count in zip((6, 7), shape))
+    if is_coarse:
+        a, b = np.round(a / 40) * 40, np.round(b / 40) * 40
+    few = few_ious(a.tolist(), b.tolist())
+    assert few == box_iou(a, b).tolist()
+
+
+def test_few_ious_of_inverted_boxes_and_of_nan_are_0():
+    boxes = [[0.0, 0.0, 10.0, 10.0], [8.0, 2.0, 2.0, 8.0], [2.0, 8.0, 8.0, 2.0]]
+    for corner in range(4):
+        boxes.append([0.0, 0.0, 10.0, 10.0])
+        boxes[-1][corner] = float("nan")
+    assert few_ious(boxes, boxes) == [[1.0] + [0.0] * 6] + [[0.0] * 7] * 6
 
 
 def test_denominator_eps_counts_for_tiny_boxes():

@@ -51,7 +51,7 @@ def test_unseen_hand_coasts_less_and_less_and_not_beyond_its_decay():
 
 
 def test_prediction_keeps_width_and_height():
-    box = predict_box(follow((200, -80)), RULE, time_s=2.3)
+    box = np.array(predict_box(follow((200, -80)), RULE, time_s=2.3))
     np.testing.assert_allclose(box[2:] - box[:2], [80, 80])
 
 

@@ -65,6 +65,12 @@ def test_equal_overlap_goes_to_the_older_track_and_the_earlier_detection():
     assert run([[A, A], [A, A]]) == [([1, 2], []), ([1, 2], [])]
 
 
+def test_box_with_nan_is_a_hand_of_its_own_and_takes_no_track_from_another():
+    unknown = (100, 100, float("nan"), 200)
+    results = run([[A], [unknown, A_MOVED], [A, unknown]])
+    assert [track_id for track_id, _ in results] == [[1], [2, 1], [1, 3]]
+
+
 def test_another_class_is_another_track():
     tracker = Tracker()
     tracker.update(detections(A), time_s=0)
