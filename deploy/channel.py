@@ -21,7 +21,9 @@ class Channel:
         self._depth = depth
         self._drop_oldest = drop_oldest
         self._items: Deque[Any] = collections.deque()
-        self._changed = threading.Condition()
+        # Taken as it is by the reader: by way of the condition that takes twice the time.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._finished = False
         self._closed = False
         self._interrupted = False
@@ -46,11 +48,13 @@ class Channel:
 
         It is not dropped any more, and another call returns the same.
         """
-        with self._changed:
-            if self._claimed is None and self._items:
-                self._claimed = self._items.popleft()
-                self._changed.notify_all()
-            return self._claimed
+        # The reader alone claims, and what is put after this look is found by the next one.
+        if self._claimed is None and self._items:
+            with self._lock:
+                if self._items:  # not dropped in the meantime
+                    self._claimed = self._items.popleft()
+                    self._changed.notify_all()
+        return self._claimed
 
     def finish(self, error: Optional[BaseException] = None) -> None:
         """Say that no more comes; the reader gets what waits and then the error, if any."""
@@ -78,20 +82,18 @@ class Channel:
         """Yield as an iteration does, and None each time that nothing came for idle_s seconds."""
         told_s = time.perf_counter()
         while not self._interrupted:
-            item = None
-            with self._changed:
-                if self._claimed is not None:
-                    item, self._claimed = self._claimed, None
-                elif self._items:
-                    item = self._items.popleft()
-                    self._changed.notify_all()
-                elif self._error is not None:
-                    raise self._error
-                elif self._finished:
-                    return
-                else:
-                    self._changed.wait(min(POLL_S, idle_s))
-                    if time.perf_counter() - told_s < idle_s:
+            item = self.claim()
+            self._claimed = None
+            if item is None:
+                with self._lock:
+                    if self._items:
                         continue
+                    if self._error is not None:
+                        raise self._error
+                    if self._finished:
+                        return
+                    self._changed.wait(min(POLL_S, idle_s))
+                if time.perf_counter() - told_s < idle_s:
+                    continue
             yield item
             told_s = time.perf_counter()

@@ -122,3 +122,24 @@ def test_claimed_item_comes_before_the_writers_error():
     assert next(reader) == 0
     with pytest.raises(OSError, match="gone"):
         next(reader)
+
+
+def test_item_that_is_dropped_while_it_is_claimed_is_not_yielded():
+    channel = Channel(1, drop_oldest=True)
+    claimed, taken = [], []
+
+    def put():
+        for item in range(20000):
+            channel.put(item)
+        channel.finish()
+
+    writer = threading.Thread(target=put)
+    writer.start()
+    for item in channel:
+        taken.append(item)
+        claimed.append(channel.claim())
+    writer.join(10)
+    assert taken == sorted(set(taken))
+    assert len(taken) + channel.dropped == 20000
+    for promised, came in zip(claimed, taken[1:]):
+        assert promised in (None, came)

@@ -42,3 +42,12 @@ def test_without_a_deadline_nothing_is_noticed():
     with watching(float("inf"), lambda: noticed.append(1)) as watchdog, watchdog.guard():
         time.sleep(0.05)
     assert noticed == []
+
+
+def test_block_that_raises_is_over():
+    noticed = []
+    with watching(0.1, lambda: noticed.append(1)) as watchdog:
+        with pytest.raises(KeyError), watchdog.guard():
+            raise KeyError
+        time.sleep(0.3)
+    assert noticed == []
