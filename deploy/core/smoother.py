@@ -56,7 +56,8 @@ class Change(NamedTuple):
 class _State:
     """Of one track: the average, the gesture, what it wants to be and since when."""
 
-    def __init__(self, probabilities: np.ndarray, time_s: float) -> None:
+    # The average is a list: for half a dozen classes a call of NumPy costs more than its work.
+    def __init__(self, probabilities: List[float], time_s: float) -> None:
         self.average = probabilities
         self.time_s = time_s
         self.gesture: Optional[int] = None
@@ -82,11 +83,12 @@ class Smoother:
 
         Frames in which the track is unseen are left out. `end` comes before the next `begin`.
         """
+        seen: List[float] = np.asarray(probabilities, np.float64).tolist()
         state = self._states.get(track)
         if state is None:
-            state = self._states[track] = _State(np.array(probabilities, np.float64), time_s)
+            state = self._states[track] = _State(seen, time_s)
         else:
-            _average(state, probabilities, time_s, self.rule.time_constant_s)
+            _average(state, seen, time_s, self.rule.time_constant_s)
         wanted = self._wanted(state)
         if wanted == state.gesture:
             state.wanted = wanted
@@ -103,7 +105,7 @@ class Smoother:
         state = self._states.get(track)
         if state is None or state.gesture is None:
             return None
-        return Change(Phase.HOLD, state.gesture, float(state.average[state.gesture]))
+        return Change(Phase.HOLD, state.gesture, state.average[state.gesture])
 
     def lose(self, track: int) -> List[Change]:
         """Forget a track that is lost; return LOST if it was in a gesture."""
@@ -112,8 +114,9 @@ class Smoother:
         return [] if current is None else [current._replace(phase=Phase.LOST)]
 
     def _wanted(self, state: _State) -> Optional[int]:
-        best = int(state.average.argmax())
-        if best not in self._idle and state.average[best] >= self.rule.enter_threshold:
+        highest = max(state.average)
+        best = state.average.index(highest)
+        if best not in self._idle and highest >= self.rule.enter_threshold:
             return best
         gesture = state.gesture
         if gesture is not None and state.average[gesture] >= self.rule.exit_threshold:
@@ -150,16 +153,17 @@ def check_rule(rule: SmootherRule) -> None:
 
 
 def _average(
-    state: _State, probabilities: np.ndarray, time_s: float, time_constant_s: float
+    state: _State, probabilities: List[float], time_s: float, time_constant_s: float
 ) -> None:
     """Move the average by 1 - exp(-passed / time constant) towards the new probabilities."""
     passed = time_s - state.time_s
     if passed < 0:
         raise ValueError(f"frame at {time_s} s comes after {state.time_s} s; expected time order")
     keep = math.exp(-passed / time_constant_s) if time_constant_s > 0 else 0.0
-    state.average = keep * state.average + (1 - keep) * np.asarray(probabilities, np.float64)
+    new = 1 - keep
+    state.average = [keep * old + new * seen for old, seen in zip(state.average, probabilities)]
     state.time_s = time_s
 
 
 def _step(phase: Phase, state: _State, class_id: int) -> Change:
-    return Change(phase, class_id, float(state.average[class_id]))
+    return Change(phase, class_id, state.average[class_id])

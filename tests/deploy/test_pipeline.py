@@ -9,7 +9,7 @@ import pytest
 from deploy.core.errors import DeployError
 from deploy.core.smoother import Phase
 from deploy.feed import feed
-from deploy.pipeline import Pipeline
+from deploy.pipeline import Pipeline, is_finite
 from deploy.source import Frame
 from tests.deploy.tiny_models import draw_frame, numpy_classifier, numpy_detector
 
@@ -283,3 +283,25 @@ def test_end_lets_go_of_a_frame_that_was_started_and_of_every_picture():
     assert detector.diary == ["put", "put", "run", "run"]
     frames.clear()
     assert [reference() for reference in held] == [None, None]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1.0, True), (3e38, True), (-3e38, True), (1e-45, True)]
+    + [(value, False) for value in (np.nan, np.inf, -np.inf)],
+)
+@pytest.mark.parametrize("shape", [(6,), (2, 5), (1, 4, 34, 60), (1, 4, 68, 120)])
+def test_one_value_that_is_not_finite_is_found_and_a_large_one_is_none(shape, value, expected):
+    values = np.ones(shape, np.float32)
+    for place in (0, values.size // 2, values.size - 1):
+        values.reshape(-1)[:] = 1
+        values.reshape(-1)[place] = value
+        assert is_finite(values) is expected
+        assert is_finite(np.asfortranarray(values)) is expected
+    assert is_finite(values[:0])
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinities_of_both_signs_do_not_cancel():
+    assert not is_finite(np.array([[np.inf, -np.inf, 1.0]], np.float32))
