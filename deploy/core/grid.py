@@ -66,13 +66,13 @@ def take_cells(
     """
     num_classes, height, width = coverage.shape
     num_cells = height * width
-    class_id = (place // num_cells).astype(np.int64, copy=False)
-    cell = place - class_id * num_cells
-    by_class = bbox.reshape(num_classes, 4, num_cells)
     if num_classes == 1:
-        distance = by_class[0].take(cell, axis=1)  # (4, N)
+        class_id, cell = np.zeros(len(place), np.int64), place
+        distance = bbox.reshape(4, num_cells).take(cell, axis=1)  # (4, N)
     else:
-        distance = by_class[class_id, :, cell].T
+        class_id = (place // num_cells).astype(np.int64, copy=False)
+        cell = place % num_cells
+        distance = bbox.reshape(num_classes, 4, num_cells)[class_id, :, cell].T  # (4, N)
     anchors, scales = _anchors(height, width, grid)
     edges = anchors.take(cell, axis=1) + distance.astype(np.float32, copy=False) * scales
     confidence = coverage.reshape(-1).take(place).astype(np.float32, copy=False)
