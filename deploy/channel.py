@@ -21,7 +21,7 @@ class Channel:
         self._depth = depth
         self._drop_oldest = drop_oldest
         self._items: Deque[Any] = collections.deque()
-        # Taken as it is by the reader: by way of the condition that takes twice the time.
+        # Taken as it is, with each item: by way of the condition that takes longer.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._finished = False
@@ -32,7 +32,7 @@ class Channel:
 
     def put(self, item: Any) -> bool:
         """Add an item; False when the reader has closed, so that the writer can stop."""
-        with self._changed:
+        with self._lock:
             while len(self._items) >= self._depth and not self._closed:
                 if self._drop_oldest:
                     self._items.popleft()

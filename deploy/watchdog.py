@@ -15,7 +15,7 @@ class Watchdog:
     def __init__(self, deadline_s: float, on_late: Callable[[], None]) -> None:
         self._deadline_s = deadline_s
         self._on_late = on_late
-        # Taken as it is, twice a frame: by way of the condition that takes twice the time.
+        # Taken as it is, twice a frame: by way of the condition that takes longer.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._began_s: Optional[float] = None

@@ -155,7 +155,8 @@ def postprocess_maps(
     """Turn the output maps of one image into detections in that image's pixels, clipped to it.
 
     coverage: (C, H, W); bbox: (4 * C, H, W); resize: how the image was brought to input_wh.
-    Cells are clipped to the network input before they are merged, as in TAO.
+    Cells are clipped to the network input before they are merged, as in TAO. Few cells, of
+    which the strongest alone counts, are left to deploy.core.strongest, which says what differs.
     """
     threshold = postprocess.coverage_threshold
     is_strongest = (postprocess.cluster, postprocess.confidence) == STRONGEST

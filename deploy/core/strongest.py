@@ -1,7 +1,7 @@
 """NMS of a few cells, the strongest of which alone makes a detection, in plain Python.
 
 Where a network is sure of its hands a frame has about ten cells over the threshold. For so few
-numbers a call of NumPy costs more than its work, and this takes a fifth of the time of the arrays
+numbers a call of NumPy costs more than its work, and this takes a sixth of the time of the arrays
 in deploy.core.cluster. The same comes out, with one exception: overlaps and heights are worked out
 in float64 here and in float32 there, so that an overlap may be judged otherwise that is as good as
 equal to iou_threshold, and a height that is as good as equal to minimum_box_height.
