@@ -15,13 +15,15 @@ boxes as a detector does, those that are held out too.
 --answers DIR keeps what the network said, one <source>_<seed>.npz each: class_id and logits of the
 source's crops, names, boxes and logits of the held-out --hands.
 
-Drawing takes minutes: --cache FILE keeps the drawn crops, and takes them from there the next time.
+Drawing takes minutes: --cache FILE keeps the drawn crops, and takes them from there the next time
+(not those of another renderer or of other settings).
 --draw-only ends then. --sources names those that are held out: several such programs may share a
 GPU, each with a FILE of its own.
 """
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 import tempfile
@@ -55,7 +57,9 @@ from stages.gesturenet.feed import crops_to_tensor, plain_crops
 from stages.gesturenet.metrics import accuracy, class_figures, confusion_matrix, softmax
 from stages.gesturenet.training import fit, predict_logits
 
-CONF = Path(__file__).parents[1] / "conf" / "gesture"
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf" / "gesture"
+RENDERER = ROOT / "stages" / "datasets" / "render"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -147,6 +151,7 @@ def draw_or_load(config: GestureConfig, context: RoiRule, cache: Path | None) ->
         "drawn": {**dataclasses.asdict(config.drawn), "share": None, "random_weight": 1.0},
         "context": dict(context._asdict()),
         "size_px": config.context_px,
+        "renderer": renderer_digest(),
     }
     if cache is not None and cache.exists():
         return load_saved_crops(cache, made_from)
@@ -155,6 +160,14 @@ def draw_or_load(config: GestureConfig, context: RoiRule, cache: Path | None) ->
     if cache is not None:
         save_crops(cache, crops, made_from)
     return crops
+
+
+def renderer_digest() -> str:
+    """Return a hash of the code that draws: a cache of other drawings is refused."""
+    digest = hashlib.sha256()
+    for path in sorted(RENDERER.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 class Hands(NamedTuple):

@@ -12,6 +12,7 @@ from deploy.core.roi import RoiRule
 from stages.datasets.index import IndexRow, write_index
 from stages.gesturenet.config import GESTURES
 from stages.gesturenet.crops import Crops
+from stages.gesturenet.errors import GestureError
 from stages.gesturenet.metrics import confusion_matrix
 from stages.gesturenet.training import FitResult
 from tests.stages.gesturenet.samples import FRAME_WH, write_kitti
@@ -102,3 +103,6 @@ def test_drawn_crops_are_kept_and_named_sources_alone_are_held_out(
     monkeypatch.setattr(gestures, "draw_crops", draw)
     assert gestures.main(arguments) == 0
     assert [json.loads(line)["source"] for line in out.read_text().splitlines()] == ["ben"]
+    monkeypatch.setattr(gestures, "renderer_digest", lambda: "another")
+    with pytest.raises(GestureError, match=r"drawn\.npz"):
+        gestures.main(arguments)
