@@ -6,11 +6,13 @@ Source: CUDA Driver API, "Stream Management" and "Graph Management" (CUDA 10.1 a
 """
 
 import ctypes
+import os
 from typing import Any, Callable, Optional, Tuple
 
 from deploy.core.errors import DeployError
 
 LIBRARY = "libcuda.so.1"
+SWITCH = "DEPLOY_CUDA_GRAPHS"
 # CU_STREAM_CAPTURE_MODE_RELAXED: other threads, which upload frames, are not held up.
 RELAXED = 2
 # By age: CUDA 11.4, 11.0 and 10.0. The first takes flags, the others take room for a message.
@@ -85,7 +87,10 @@ class GraphDriver:
 
 
 def open_driver() -> Optional[GraphDriver]:
-    """Return the driver's graphs; None where there is no driver, or one older than CUDA 10.1."""
+    """Return the driver's graphs; None where there is no driver, or one older than CUDA 10.1, and
+    where the environment says DEPLOY_CUDA_GRAPHS=0."""
+    if os.environ.get(SWITCH) == "0":
+        return None
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError:

@@ -59,3 +59,10 @@ def test_work_that_fails_ends_the_recording(error, becomes):
 def test_no_driver_or_one_without_graphs_gives_none(name, monkeypatch):
     monkeypatch.setattr(cuda_graph, "LIBRARY", name)
     assert open_driver() is None
+
+
+@pytest.mark.parametrize(("value", "is_open"), [("0", False), ("1", True)])
+def test_graphs_can_be_switched_off(value, is_open, monkeypatch):
+    monkeypatch.setattr(cuda_graph.ctypes, "CDLL", lambda name: RecordedLibrary())
+    monkeypatch.setenv("DEPLOY_CUDA_GRAPHS", value)
+    assert (open_driver() is not None) is is_open

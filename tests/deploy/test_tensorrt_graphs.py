@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 
+from deploy import engine_tensorrt
 from deploy.build import main as build
 from deploy.core.model_json import read_model_json
 from deploy.cuda_graph import GraphDriver
@@ -106,3 +107,18 @@ def test_no_graphs_on_a_dla(detector, monkeypatch):
         assert_answers(network, batch)
     assert library.calls == []
     network.close()
+
+
+def test_engine_is_checked_as_it_is_replayed(detector, monkeypatch, capsys):
+    """A driver whose graphs give other answers is found when the engine is built."""
+
+    class Spoiling(RecordedLibrary):
+        def cuGraphLaunch(self, graph, stream):
+            return 0  # nothing runs: the outputs stay those of the run before
+
+    libraries = use_device(monkeypatch)
+    graphs = GraphDriver(Spoiling())
+    monkeypatch.setitem(engine_tensorrt._LOADED, "tensorrt", libraries._replace(graphs=graphs))
+    assert build(["--model", str(detector), "--precision", "fp32"]) != 0
+    assert "answers otherwise" in capsys.readouterr().err
+    assert build(["--model", str(detector), "--precision", "fp32", "--unchecked"]) == 0
