@@ -53,6 +53,7 @@ from stages.gesturenet.crops import (
     take_crops,
 )
 from stages.gesturenet.drawn_hands import draw_crops
+from stages.gesturenet.errors import GestureError
 from stages.gesturenet.feed import crops_to_tensor, plain_crops
 from stages.gesturenet.metrics import accuracy, class_figures, confusion_matrix, softmax
 from stages.gesturenet.training import fit, predict_logits
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     drawn = load_drawn(args.kitti, config, rule, cache=args.cache)
     if args.draw_only:
         return 0
-    hands = split_hands(args.hands, config, rule) if args.hands else [None]
+    hands = split_hands(args.hands, config, rule, video=args.video) if args.hands else [None]
     sources = sorted({source_of(name) for name in own.names})
     for seed in range(config.seed, config.seed + args.seeds):
         for index, source in enumerate(tqdm(sources, desc=f"seed {seed}", unit="source")):
@@ -118,6 +119,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--preset", help="of conf/gesture, instead of resolved.yaml")
     parser.add_argument("--kitti", type=Path, help="converted frames with gestures.csv")
     parser.add_argument("--hands", type=Path, help="converted frames without gestures")
+    parser.add_argument("--video", help="of --hands, held out each time instead of one in turn")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one per source")
     parser.add_argument("--answers", type=Path, metavar="DIR", help="keeps the networks' logits")
     parser.add_argument("--cache", type=Path, help="file that keeps the drawn crops")
@@ -179,15 +181,23 @@ class Hands(NamedTuple):
     test_boxes: np.ndarray
 
 
-def split_hands(kitti: Path, config: GestureConfig, rule: RoiRule) -> list[Hands | None]:
-    """Hold out each video of a converted dataset without gestures once."""
+def split_hands(
+    kitti: Path, config: GestureConfig, rule: RoiRule, *, video: str | None = None
+) -> list[Hands | None]:
+    """Hold out each video of a converted dataset without gestures once, or the named one alone.
+
+    Raises GestureError for a video that is not there.
+    """
     context, size_px = context_rule(config, rule), config.context_px
     rows = read_index(kitti / "index.csv")
+    videos = sorted({row.video for row in rows})
+    if video is not None and video not in videos:
+        raise GestureError(f"--video {video}: {kitti} has {', '.join(videos)}")
     held_out = []
-    for video in sorted({row.video for row in rows}):
-        stems = {row.stem for row in rows if row.video != video and config.unlabelled_random}
+    for each in videos if video is None else [video]:
+        stems = {row.stem for row in rows if row.video != each and config.unlabelled_random}
         train = load_unlabelled_crops(kitti, stems, rule=context, size_px=size_px)
-        unseen = {row.stem for row in rows if row.video == video}
+        unseen = {row.stem for row in rows if row.video == each}
         test = load_unlabelled_crops(kitti, unseen, rule=rule, size_px=INPUT_WH[0])
         held_out.append(Hands(train, test, frame_boxes(kitti, test.names)))
     return list(held_out)

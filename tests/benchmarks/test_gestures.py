@@ -64,6 +64,12 @@ def test_hands_without_gestures_are_trained_on_and_measured(tmp_path: Path) -> N
     assert [(len(hands.train.names), len(hands.test.names)) for hands in held_out if hands] == [
         (12, 6)
     ] * 3
+    (one,) = gestures.split_hands(kitti, config, RULE, video="video 1")
+    assert one is not None
+    assert held_out[1] is not None
+    assert one.test.names == held_out[1].test.names
+    with pytest.raises(GestureError, match="video 0, video 1, video 2"):
+        gestures.split_hands(kitti, config, RULE, video="video 9")
     out = tmp_path / "rows.jsonl"
     arguments = ["--crops", str(tmp_path / "crops"), "--out", str(out), "--preset", "real"]
     arguments += ["--answers", str(tmp_path / "answers")]
