@@ -23,7 +23,6 @@ GPU, each with a FILE of its own.
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import sys
 import tempfile
@@ -39,6 +38,7 @@ from benchmarks.gesture_alarms import alarm_shares, frame_boxes
 from deploy.core.roi import RoiRule
 from deploy.machine import available_cpus
 from stages._config import RESOLVED, load_resolved, section_of
+from stages._files import hash_paths
 from stages.datasets.index import read_gestures, read_index
 from stages.gesture import context_rule
 from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
@@ -153,7 +153,7 @@ def draw_or_load(config: GestureConfig, context: RoiRule, cache: Path | None) ->
         "drawn": {**dataclasses.asdict(config.drawn), "share": None, "random_weight": 1.0},
         "context": dict(context._asdict()),
         "size_px": config.context_px,
-        "renderer": renderer_digest(),
+        "renderer": hash_paths(RENDERER.glob("*.py")),
     }
     if cache is not None and cache.exists():
         return load_saved_crops(cache, made_from)
@@ -162,14 +162,6 @@ def draw_or_load(config: GestureConfig, context: RoiRule, cache: Path | None) ->
     if cache is not None:
         save_crops(cache, crops, made_from)
     return crops
-
-
-def renderer_digest() -> str:
-    """Return a hash of the code that draws: a cache of other drawings is refused."""
-    digest = hashlib.sha256()
-    for path in sorted(RENDERER.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 class Hands(NamedTuple):

@@ -109,6 +109,6 @@ def test_drawn_crops_are_kept_and_named_sources_alone_are_held_out(
     monkeypatch.setattr(gestures, "draw_crops", draw)
     assert gestures.main(arguments) == 0
     assert [json.loads(line)["source"] for line in out.read_text().splitlines()] == ["ben"]
-    monkeypatch.setattr(gestures, "renderer_digest", lambda: "another")
+    monkeypatch.setattr(gestures, "hash_paths", lambda _paths: "another")
     with pytest.raises(GestureError, match=r"drawn\.npz"):
         gestures.main(arguments)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning_fabric")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root where the stage ran through."""
-    root = make_root(tmp_path_factory.mktemp("retrain"))
+    return run_through(tmp_path_factory.mktemp("retrain"), SECTIONS)
+
+
+def run_through(folder: Path, sections: Mapping[str, object]) -> Path:
+    """Make a root in which the stage has run; return it."""
+    root = make_root(folder)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        assert run_stage("retrain", run, root, SECTIONS, monkeypatch) == 0
+        assert run_stage("retrain", run, root, sections, monkeypatch) == 0
     return root
 
 
@@ -132,10 +138,7 @@ def test_a_helper_process_writes_and_removes_nothing(
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root where the stage ran through from fresh weights."""
-    root = make_root(tmp_path_factory.mktemp("fresh"))
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        assert run_stage("retrain", run, root, FRESH, monkeypatch) == 0
-    return root
+    return run_through(tmp_path_factory.mktemp("fresh"), FRESH)
 
 
 def test_of_the_pruned_network_fresh_weights_take_the_shape_alone(
