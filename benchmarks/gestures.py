@@ -35,6 +35,7 @@ import yaml
 from tqdm import tqdm
 
 from benchmarks.gesture_alarms import alarm_shares, frame_boxes
+from deploy.core.errors import UserError
 from deploy.core.roi import RoiRule
 from deploy.machine import available_cpus
 from stages._config import RESOLVED, load_resolved, section_of
@@ -251,4 +252,7 @@ def hold_out(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"error: {error}")
