@@ -5,14 +5,15 @@ is the base of benchmarks/real.yaml). Each video of --own is held out once, for 
 --val DIR nothing is held out and that folder validated on. --networks: "full", at full width,
 --epochs; "pruned", that one pruned, --retrain-epochs more; "scratch", the pruned one's shape from
 fresh weights for as many pictures as both took; "short", the same for --retrain-epochs alone. All
-but the first once with each share of --distill imitating the full one. FILE gets a JSON object for
-each network of a run, those that stand there are not trained again; --table prints the means as
-benchmarks.ablation does.
+but the first once with each share of --distill imitating the full one, and each --fade of that.
+FILE gets a JSON object for each network of a run, those that stand there are not trained again;
+--table prints the means as benchmarks.ablation does.
 """
 
 import argparse
 import copy
 import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -48,10 +49,12 @@ NAMES = {
 
 
 class Contender(NamedTuple):
-    """A network of the pruned shape: a key of NAMES, and the share of imitation in its loss."""
+    """A network of the pruned shape: a key of NAMES, and the share of imitation in its loss, which
+    fades over a last part of the training."""
 
     kind: str
     distill_weight: float
+    fade_frac: float = 0.0
 
 
 def main() -> int:
@@ -65,7 +68,7 @@ def main() -> int:
     given = {"own": args.own, "extra": args.extra, "val": args.val}
     folders = {name: str(path) if path else None for name, path in given.items()}
     goal = PruneConfig(params_frac=None, flops=args.flops, min_frac=args.min_frac)
-    variants = list_variants(args.networks, args.distill)
+    variants = list_variants(args.networks, args.distill, args.fade)
     with prepared_jobs(plan, folders, seeds=args.seeds, videos=args.videos) as jobs:
         for job in tqdm(jobs, unit="run"):
             missing = _missing(variants, job, args.out)
@@ -104,6 +107,13 @@ def parse_arguments() -> argparse.Namespace:
         default=[0.0, 0.5],
         help="as retrain.distill_weight, 0 = no teacher (default: 0 0.5)",
     )
+    parser.add_argument(
+        "--fade",
+        type=float,
+        nargs="+",
+        default=[0.0],
+        help="as retrain.distill_fade_frac (default: 0)",
+    )
     parser.add_argument("--min-frac", type=float, default=0.0, help="as prune.min_frac")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--videos", nargs="+", help="hold out these alone (default: each)")
@@ -115,15 +125,17 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def list_variants(
-    networks: Collection[str], distill: Collection[float]
+    networks: Collection[str], distill: Collection[float], fade: Collection[float] = (0.0,)
 ) -> dict[str, Contender | None]:
     """Name the rows of a run, in the order of the table; None is the network at full width."""
     variants: dict[str, Contender | None] = {FULL: None} if "full" in networks else {}
     for kind, name in NAMES.items():
         if kind in networks:
-            for weight in distill:
+            for weight, part in itertools.product(distill, fade):
+                part = part if weight > 0.0 else 0.0
                 taught = f", imitating by {weight:g}" if weight > 0.0 else ""
-                variants[name + taught] = Contender(kind, weight)
+                fading = f", fading over {part:g}" if part > 0.0 else ""
+                variants[name + taught + fading] = Contender(kind, weight, part)
     return variants
 
 
@@ -164,7 +176,7 @@ def run_job(
             yield _row(job, name, whole)
             continue
         student, later = start_contender(contender, pruned, config, retrain_epochs=retrain_epochs)
-        teacher = Teacher(whole.model, contender.distill_weight)
+        teacher = Teacher(whole.model, contender.distill_weight, contender.fade_frac)
         yield _row(job, name, _fit(job, student, train, val, later, teacher=teacher))
 
 

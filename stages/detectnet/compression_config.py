@@ -144,7 +144,9 @@ class RetrainConfig:
     stay; with "moving_average" they only serve before qat_fit, whose steps average the largest
     values with range_decay, and kernels' ranges follow the kernels (see moving_ranges.py).
     distill_weight: share of both phases' loss, 0 to 1, that comes from imitating the unpruned
-    network (the teacher, models/train; see distillation.py); 0 = no teacher.
+    network (the teacher, models/train; see distillation.py); 0 = no teacher. distill_fade_frac: in
+    this last part of float_fit that share falls evenly to 0, and qat_fit imitates nobody; 0 = the
+    share stays.
     """
 
     weights: str = "pruned"
@@ -161,6 +163,7 @@ class RetrainConfig:
     range_rule: str = "moving_average"
     range_decay: float = 0.9
     distill_weight: float = 0.0
+    distill_fade_frac: float = 0.0
 
     def __post_init__(self) -> None:
         require_choice("retrain.weights", self.weights, WEIGHTS)
@@ -178,6 +181,12 @@ class RetrainConfig:
         require_choice("retrain.range_rule", self.range_rule, RANGE_RULES)
         require_range("retrain.range_decay", self.range_decay, 0.0, 0.999999)
         require_range("retrain.distill_weight", self.distill_weight, 0.0, 1.0)
+        require_range("retrain.distill_fade_frac", self.distill_fade_frac, 0.0, 1.0)
+        if self.distill_fade_frac > 0.0 and self.float_fit is None:
+            raise ValueError(
+                "retrain.distill_fade_frac is above 0 but retrain.float_fit is null; expected a "
+                "float_fit, in which imitation fades, or retrain.distill_fade_frac 0.0"
+            )
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,20 @@ COVERAGE_THRESHOLD = 0.05
 
 
 class Teacher(NamedTuple):
-    """A module with DetectNet's forward, and the share of the loss, 0 to 1, that is imitation."""
+    """A module with DetectNet's forward, and the share of the loss, 0 to 1, that is imitation.
+
+    fade_frac: in this last part of the training, 0 to 1, that share falls evenly to 0: what the
+    teacher gets wrong is then unlearnt. 0 = it stays.
+    """
 
     network: nn.Module
     weight: float
+    fade_frac: float = 0.0
+
+    def weight_at(self, progress: float) -> float:
+        """Return the share at a part of the training, 0 at its start to 1 at its end."""
+        left = 1.0 - progress
+        return self.weight if left >= self.fade_frac else self.weight * left / self.fade_frac
 
 
 def frozen_copy(network: nn.Module) -> nn.Module:

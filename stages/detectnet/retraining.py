@@ -67,7 +67,8 @@ def retrain_model(
     With config.weights "fresh" the copy has the shape alone. work_dir: where both phases keep
     their checkpoints and resume from them, apart for each config.weights. log: as in
     training.fit; the epochs of the second phase are counted on from the first. teacher: the
-    unpruned network, which both phases imitate when config.distill_weight is above 0.
+    unpruned network, which both phases imitate when config.distill_weight is above 0; the second
+    does not once the first has faded it out (config.distill_fade_frac).
     Raises DetectNetError when the network is quantized already, the loss diverges, or the teacher
     is missing or sees other pictures or classes.
     """
@@ -107,7 +108,7 @@ def retrain_model(
         work_dir=work_dir / "qat" if work_dir else None,
         log=_counted_on(log, len(float_result.history) if float_result else 0),
         section="retrain.qat_fit",
-        teacher=imitated,
+        teacher=imitated if config.distill_fade_frac == 0.0 else None,
     )
     assert isinstance(qat_result.model, DetectNet)
     return Retrained(qat_result.model, float_result, ptq_metrics, qat_result)
@@ -157,7 +158,7 @@ def _choose_teacher(
             f"(models/prune) {ours}; expected equal ones; run dvc repro prune, or set "
             "retrain.distill_weight to 0.0"
         )
-    return Teacher(teacher, weight)
+    return Teacher(teacher, weight, config.distill_fade_frac)
 
 
 def _describe(model: DetectNet) -> str:

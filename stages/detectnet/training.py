@@ -254,7 +254,8 @@ def _run_steps(run: _Run, state: FitState) -> EpochSums:
     for index, indices in enumerate(tqdm(order, desc=desc, unit="batch", disable=disable)):
         step = state.epoch * len(order) + index
         learning_rate = _set_rate(state, config, step=step, total=config.epochs * len(order))
-        losses[index] = _train_step(run, state, indices, generator)
+        progress = step / (config.epochs * len(order))
+        losses[index] = _train_step(run, state, indices, generator, progress=progress)
         if (index + 1) % CHECK_STEPS == 0 or index + 1 == len(order):
             check_finite(
                 losses,
@@ -278,9 +279,17 @@ def _set_rate(state: FitState, config: FitConfig, *, step: int, total: int) -> f
 
 
 def _train_step(
-    run: _Run, state: FitState, indices: torch.Tensor, generator: torch.Generator
+    run: _Run,
+    state: FitState,
+    indices: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    progress: float = 0.0,
 ) -> torch.Tensor:
-    """Make one optimiser step; returns total, coverage and box loss (3,), detached."""
+    """Make one optimiser step; returns total, coverage and box loss (3,), detached.
+
+    progress: the part of the training that is behind it, 0 to 1.
+    """
     config = run.config
     images, boxes, is_box = augment_batch(
         run.feed.batch(indices),
@@ -293,7 +302,8 @@ def _train_step(
         boxes, is_box, config.targets, input_wh=run.input_wh, device=images.device
     )
     images = images.contiguous(memory_format=run.memory_format)
-    loss, terms = _compute_loss(run, state, images, targets)
+    share = run.teacher.weight_at(progress) if run.teacher is not None else 0.0
+    loss, terms = _compute_loss(run, state, images, targets, share=share)
     state.optimizer.zero_grad()
     run.fabric.backward(loss)
     if config.optimizer.gradient_clip_norm > 0.0:
@@ -306,18 +316,18 @@ def _train_step(
 
 
 def _compute_loss(
-    run: _Run, state: FitState, images: torch.Tensor, targets: Targets
+    run: _Run, state: FitState, images: torch.Tensor, targets: Targets, *, share: float
 ) -> tuple[torch.Tensor, LossTerms]:
-    """Return what the step minimises, and the terms against the truth."""
+    """Return what the step minimises, `share` of it imitation, and the terms against the truth."""
     config, teacher = run.config.loss, run.teacher
     # The teacher goes first: the network keeps its activations until the backward pass.
-    wanted = ask_teacher(teacher, images) if teacher is not None else None
+    wanted = ask_teacher(teacher, images) if teacher is not None and share > 0.0 else None
     outputs = run.network(images)
     terms = compute_losses(outputs, targets, config)
     loss = weigh(terms, state.weights)
-    if teacher is not None and wanted is not None:
+    if wanted is not None:
         imitation = weigh(imitation_losses(outputs, wanted, config), state.weights)
-        loss = (1.0 - teacher.weight) * loss + teacher.weight * imitation
+        loss = (1.0 - share) * loss + share * imitation
     if config.regularizer_l1 > 0.0:
         loss = loss + config.regularizer_l1 * l1_regularizer(state.model)
     return loss, terms

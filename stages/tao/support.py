@@ -42,6 +42,7 @@ RETRAIN = {
     "range_rule": "moving_average",
     "range_decay": 0.999,
     "distill_weight": 0.0,
+    "distill_fade_frac": 0.0,
 }
 PRUNE = {"params_frac": None, "flops": None, "importance": "l2", "min_frac": 0.0}
 # The validator of TAO's specs bounds these.

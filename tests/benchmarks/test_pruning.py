@@ -94,6 +94,15 @@ def test_rows_are_named_in_the_tables_order(
     assert [*list_variants(networks, distill)] == expected
 
 
+def test_each_share_of_imitation_comes_with_each_fade() -> None:
+    rows = list_variants(["scratch"], [0.0, 0.5], [0.0, 0.25])
+    assert {name: contender and contender[1:] for name, contender in rows.items()} == {
+        "that shape from scratch": (0.0, 0.0),
+        "that shape from scratch, imitating by 0.5": (0.5, 0.0),
+        "that shape from scratch, imitating by 0.5, fading over 0.25": (0.5, 0.25),
+    }
+
+
 @pytest.mark.parametrize(
     ("kind", "epochs", "rate", "is_fresh"),
     [("pruned", 5, RETRAIN_RATE, False), ("scratch", 12, 0.1, True), ("short", 5, 0.1, True)],

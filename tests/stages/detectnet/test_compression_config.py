@@ -44,6 +44,11 @@ CONF = Path(__file__).parents[3] / "conf"
         (lambda: RetrainConfig(range_decay=1.0), "retrain.range_decay is 1.0"),
         (lambda: RetrainConfig(batch_norm_steps=-1), "retrain.batch_norm_steps is -1"),
         (lambda: RetrainConfig(distill_weight=1.5), "retrain.distill_weight is 1.5; expected 0.0"),
+        (lambda: RetrainConfig(distill_fade_frac=-0.5), "retrain.distill_fade_frac is -0.5"),
+        (
+            lambda: RetrainConfig(distill_fade_frac=0.5, float_fit=None),
+            "retrain.distill_fade_frac is above 0 but retrain.float_fit is null; expected a",
+        ),
         (lambda: ExportConfig(tensorrt_version="8.5"), "expected major.minor.patch"),
     ],
 )
@@ -72,7 +77,7 @@ def test_tao_retrains_as_it_trained_and_rounds_nvidias_way():
     assert not retrain.fold_batch_norm
     assert not retrain.quantize_heads
     assert retrain.batch_norm_images == 0
-    assert retrain.distill_weight == 0.0
+    assert retrain.distill_weight == retrain.distill_fade_frac == 0.0
 
 
 def test_the_shipped_defaults_are_the_classes_defaults():

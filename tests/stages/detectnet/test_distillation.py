@@ -154,6 +154,47 @@ def test_a_student_equal_to_its_teacher_has_no_box_loss_and_stays() -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.parametrize(
+    ("fade_frac", "shares"),
+    [
+        (0.0, [0.5, 0.5, 0.5, 0.5, 0.5]),
+        (0.5, [0.5, 0.5, 0.5, 0.25, 0.0]),
+        (0.25, [0.5, 0.5, 0.5, 0.5, 0.0]),
+        (1.0, [0.5, 0.375, 0.25, 0.125, 0.0]),
+    ],
+)
+def test_the_share_of_imitation_fades_evenly(fade_frac: float, shares: list[float]) -> None:
+    teacher = Teacher(nn.Identity(), 0.5, fade_frac)
+    assert [teacher.weight_at(n / 4) for n in range(5)] == shares
+
+
+def test_a_share_that_fades_lies_between_none_and_one_that_stays() -> None:
+    """The losses of the first step are those of a share that stays, later ones come closer to
+    those against the truth alone."""
+
+    def losses(weight: float, fade_frac: float) -> list[float]:
+        config = dataclasses.replace(IMITATION, epochs=6, learning_rate=1e-5)
+        teacher = Teacher(tiny_model(), weight, fade_frac)
+        result = fit(
+            new_student(),
+            SAMPLES,
+            None,
+            config,
+            postprocess=POSTPROCESS,
+            work_dir=None,
+            teacher=teacher,
+        )
+        return [row["loss"] for row in result.history]
+
+    truth, stays, fades = losses(0.0, 0.0), losses(0.5, 0.0), losses(0.5, 1.0)
+    apart = [abs(one - other) for one, other in zip(stays, truth, strict=True)]
+    left = [
+        abs(one - other) / whole for one, other, whole in zip(fades, truth, apart, strict=True)
+    ]
+    # Two steps an epoch, so that the share has fallen by 0.5 / 6 of itself on its average.
+    assert left == pytest.approx([1.0 - (epoch + 0.25) / 6 for epoch in range(6)], abs=0.05)
+
+
 def test_a_student_approaches_its_teacher() -> None:
     """Boxes come to a fifth of their first distance: the teacher's differ much from any truth."""
     teacher = tiny_model()

@@ -33,7 +33,8 @@ def phases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     noted: list[str] = []
 
     def fit(model, *_samples, postprocess, work_dir, log, section, teacher):
-        noted.append(f"fit taught {teacher.weight}" if teacher else "fit")
+        fading = f" fading over {teacher.fade_frac}" if teacher and teacher.fade_frac else ""
+        noted.append(f"fit taught {teacher.weight}{fading}" if teacher else "fit")
         return FitResult(model, [], {}, True)
 
     def quantize(model, _batches, config):
@@ -85,6 +86,10 @@ def run(teacher: DetectNet | None, **changes: object) -> retraining.Retrained:
         (
             {"weights": "fresh", "activation": "relu6", "distill_weight": 0.25},
             ["fit taught 0.25", "1", "quantize fused relu6", "fit taught 0.25"],
+        ),
+        (
+            {"batch_norm_images": 0, "distill_weight": 0.25, "distill_fade_frac": 0.5},
+            ["fit taught 0.25 fading over 0.5", "quantize fused relu", "fit"],
         ),
     ],
 )
