@@ -17,7 +17,8 @@ node in floating point, which is what the file says: the kernels round where the
 few distinct values, which compress to a fifth: speed does not depend on the values, and outputs
 can be compared; average precision wants trained ones. The coverage of such a detector is shifted
 so that few cells of a frame find something, as in a trained one: post-processing else takes
-longer than the network.
+longer than the network. Better, where a trained detector is at hand, pruned or not: --widen
+resnet18=models/export puts it into the full network (widened.py).
 """
 
 import argparse
@@ -36,6 +37,7 @@ import torch
 from torch import nn
 
 from benchmarks.runtime import FPS, draw_clip
+from benchmarks.widened import read_weights, widen
 from deploy.core.cluster import Postprocess
 from deploy.core.model_json import ModelInfo, read_model_json, write_model_json
 from deploy.core.preprocess import images_to_batch
@@ -79,6 +81,7 @@ def main() -> int:
     else:
         write_clip(clip, args.clip_images, num_frames=args.clip_frames)
     folders = [make_random(name, args.out / "models" / name, clip) for name in args.random]
+    folders += [make_widened(model, args.out / "models", clip) for model in args.widen]
     folders += [copy_model(model, args.out / "models") for model in args.model]
     for folder in folders:
         write_reference(folder, read_model_json(folder))
@@ -110,13 +113,32 @@ def make_random(name: str, folder: Path, clip: Path) -> Path:
     randomize(network)
     quiet_inplace(network.eval(), clip)
     images = torch.from_numpy(make_images(2, input_wh=INPUT_WH))
+    return _export(folder, network, images, POSTPROCESS)
+
+
+def make_widened(named: str, models: Path, clip: Path) -> Path:
+    """Write the full network "NAME=DIR": NAME of LAYERS, DIR the exported detector put into it."""
+    name, _, source = named.partition("=")
+    folder, info = models / name, read_model_json(Path(source))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    network = widen(read_weights(Path(source)), LAYERS[name], input_wh=[*info.input_wh])
+    frames = read_clip(clip)
+    images = torch.from_numpy(images_to_batch(frames, input_wh=info.input_wh))
+    return _export(folder, network, images, info.postprocess)
+
+
+def _export(
+    folder: Path, network: DetectNet, images: torch.Tensor, postprocess: Postprocess
+) -> Path:
+    """Write the model folder of a network whose ranges are measured on images (B, 3, H, W)."""
     config = RetrainConfig(fold_batch_norm=True, range_rule="calibrated")
-    quantized = quantize_model(network, [images], config)
+    quantized = quantize_model(network, images.split(1), config)
     checkpoint = Checkpoint(strip_quantizers(quantized), read_ranges(quantized))
     # Of a random network rounding moves outputs by much: here it is only measured.
     export_detector(folder, checkpoint, ExportConfig(check_images=1, tolerance_float=1.0))
-    info = detector_info(folder, network.architecture, dict(FILES), POSTPROCESS)
-    write_model_json(folder, info._replace(name=name))
+    info = detector_info(folder, network.architecture, dict(FILES), postprocess)
+    write_model_json(folder, info._replace(name=folder.name))
     return folder
 
 
@@ -150,8 +172,7 @@ def randomize(network: nn.Module) -> None:
 def quiet_inplace(network: DetectNet, clip: Path) -> None:
     """Shift the coverage so that CELLS cells of the clip's median frame reach the threshold, and
     give all boxes the size of a hand."""
-    with open_source(str(clip)) as source:
-        frames = [frame.image for frame in itertools.islice(source.frames(), QUIET_FRAMES)]
+    frames = read_clip(clip)
     head = network.get_submodule("output_cov")
     logits: list[torch.Tensor] = []
     hook = head.register_forward_hook(lambda module, given, output: logits.append(output))
@@ -167,6 +188,12 @@ def quiet_inplace(network: DetectNet, clip: Path) -> None:
         box_head.weight.mul_(0.1)
         box_head.bias.fill_(EXTENT)
     hook.remove()
+
+
+def read_clip(clip: Path) -> list[np.ndarray]:
+    """Return its first frames (H, W, 3) uint8."""
+    with open_source(str(clip)) as source:
+        return [frame.image for frame in itertools.islice(source.frames(), QUIET_FRAMES)]
 
 
 def copy_model(named: str, models: Path) -> Path:
@@ -239,6 +266,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--model", action="append", default=[], metavar="[NAME=]DIR")
     parser.add_argument("--random", nargs="*", default=[], choices=(*LAYERS, "gesture"))
+    parser.add_argument(
+        "--widen",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help=f"full network, NAME of {', '.join(LAYERS)}, that finds what the detector DIR finds",
+    )
     parser.add_argument("--kitti", type=Path, metavar="DIR", help="folder of images/ and labels/")
     parser.add_argument("--split", metavar="FILE", help="list of frames (default: all)")
     parser.add_argument("--frames", type=int, default=60, metavar="N")
