@@ -18,7 +18,7 @@ from deploy.cuda_graph import GraphDriver
 from deploy.tensorrt_calls import calls_for, split_tensors
 from deploy.tensorrt_device import MEBIBYTE, Device, acquire, release
 from deploy.tensorrt_frames import FrameFeeder, FrameStore
-from deploy.tensorrt_graphs import Replays
+from deploy.tensorrt_graphs import FEW_ROWS, Replays
 from deploy.tensorrt_kernel import Kernel
 from deploy.tensorrt_memory import Buffer
 from deploy.tensorrt_messages import create
@@ -104,7 +104,8 @@ class TensorRtNetwork:
                 self._load(plan, dla, api)
                 self._allocate()
                 # A DLA's work is no kernels, and cannot be recorded.
-                self._replays = Replays(libraries.graphs if dla is None else None, self._stream)
+                graphs = libraries.graphs if dla is None else None
+                self._replays = Replays(graphs, self._stream, few_rows=self._few_rows())
                 # The kernel writes float32; an FP16-typed input is filled by the host.
                 if kernel is not None and self._input.dtype == np.float32:
                     self._feeder = self._make_feeder(kernel)
@@ -267,6 +268,9 @@ class TensorRtNetwork:
             for name, tensor in self._outputs.items()
         }
         given = self._new_buffer(self._input.sized(batch), self._input.dtype)
+        # Rows may run along before anything was put there: no NaN is to be among them.
+        given.host[:] = 0
+        given.upload(batch, self._stream)
         flags = self._cuda.event_flags.DISABLE_TIMING
         return Slot(number, given, outputs, self._cuda.Event(flags))
 
@@ -274,6 +278,10 @@ class TensorRtNetwork:
         buffer = Buffer(self._cuda, shape, dtype, mapped=self._device.is_integrated)
         self._buffers.append(buffer)
         return buffer
+
+    def _few_rows(self) -> int:
+        """How many rows share a shape: on a Jetson's small GPU each takes its time, so none do."""
+        return 1 if self._device.is_integrated else min(FEW_ROWS, self.max_batch)
 
     def _no_memory(self, needed: int) -> DeployError:
         return DeployError(
@@ -326,15 +334,14 @@ class TensorRtNetwork:
         slot = self._free_slots.pop(0)
         try:
             rows = fill(slot.input)
-            work = functools.partial(self._enqueue, slot, rows, None)
-            self._replays.run(slot.number, rows, work)
+            self._replays.run(slot.number, rows, functools.partial(self._enqueue, slot))
         except BaseException:
             self._free_slots.append(slot)
             raise
         slot.done.record(self._stream)
         return Ticket(slot, rows)
 
-    def _enqueue(self, slot: Slot, count: int, events: Optional[List[Any]]) -> None:
+    def _enqueue(self, slot: Slot, count: int, events: Optional[List[Any]] = None) -> None:
         """Put network and downloads on the stream; with events also the upload, timed."""
         batch = max(count, self._min_batch)
         addresses = {self._input.name: slot.input.address}

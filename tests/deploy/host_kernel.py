@@ -57,3 +57,10 @@ def compile_for_host(folder):
         launch(*(tuple(grid) + tuple(block)[:2] + arguments))
 
     return run
+
+
+def write_cubin(command):
+    """Stand in for nvcc (tensorrt_kernel._run): write a file; what runs is compile_for_host's."""
+    with open(command[command.index("-o") + 1], "wb") as stream:
+        stream.write(b"compiled")
+    return ""

@@ -1,7 +1,8 @@
 """A stand-in for pycuda.driver: CUDA's memory, streams and contexts as host memory.
 
 Written from pycuda's documentation. It keeps account: what was allocated and freed, which contexts
-were retained, and that a context is current wherever CUDA wants one.
+were retained, and that a context is current wherever CUDA wants one. New memory is full of UNSET
+bytes, which are NaN as floating-point numbers.
 """
 
 import ctypes
@@ -12,6 +13,8 @@ import types
 import numpy as np
 
 from tests.deploy.recorded_graphs import do
+
+UNSET = 0xFF
 
 
 class Error(Exception):
@@ -75,7 +78,8 @@ def _add_memory(module):
         def __init__(self, shape, dtype):
             ledger.need_context()
             ledger.allocations += 1
-            self._array = np.zeros(shape, dtype)
+            self._array = np.empty(shape, dtype)
+            self._array.reshape(-1).view(np.uint8)[:] = UNSET
             self.__array_interface__ = dict(self._array.__array_interface__)
 
         def get_device_pointer(self):
@@ -93,6 +97,7 @@ def _add_memory(module):
             ledger.limit -= num_bytes
             ledger.allocations += 1
             self._memory = ctypes.create_string_buffer(num_bytes)
+            ctypes.memset(self._memory, UNSET, num_bytes)
 
         def __int__(self):
             return ctypes.addressof(self._memory)

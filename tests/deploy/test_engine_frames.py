@@ -15,7 +15,7 @@ from deploy.run import main as run
 from deploy.source import open_source
 from tests.deploy import tiny_models
 from tests.deploy.clips import write_clip
-from tests.deploy.host_kernel import compile_for_host
+from tests.deploy.host_kernel import compile_for_host, write_cubin
 from tests.deploy.recorded_pycuda import make_pycuda
 from tests.deploy.tensorrt_device import use_device, write_classifier, write_detector
 
@@ -29,7 +29,7 @@ def test_two_networks_share_one_context_and_the_frame(tmp_path, monkeypatch):
     """The frame goes up once; the kernel cuts all hands of it out in one launch."""
     launch = compile_for_host(tmp_path)
     monkeypatch.setattr(tensorrt_kernel, "find_nvcc", lambda: "nvcc")
-    monkeypatch.setattr(tensorrt_kernel, "_run", _write_cubin)
+    monkeypatch.setattr(tensorrt_kernel, "_run", write_cubin)
     cuda = make_pycuda(launch=launch)
     use_device(monkeypatch, cuda=cuda)
     folders = write_detector(tmp_path / "d"), write_classifier(tmp_path / "c")
@@ -85,7 +85,7 @@ def test_classifier_finds_either_of_the_two_latest_frames_on_the_gpu(monkeypatch
 def test_classifier_sees_what_a_source_wrote_into_the_same_array(tmp_path, monkeypatch):
     launch = compile_for_host(tmp_path)
     monkeypatch.setattr(tensorrt_kernel, "find_nvcc", lambda: "nvcc")
-    monkeypatch.setattr(tensorrt_kernel, "_run", _write_cubin)
+    monkeypatch.setattr(tensorrt_kernel, "_run", write_cubin)
     use_device(monkeypatch, cuda=make_pycuda(launch=launch))
     folder = write_classifier(tmp_path / "c")
     assert build(["--model", str(folder)]) == 0
@@ -99,15 +99,9 @@ def test_classifier_sees_what_a_source_wrote_into_the_same_array(tmp_path, monke
             assert tiny_models.CLASSES[found] == gesture
 
 
-def _write_cubin(command):
-    with open(command[command.index("-o") + 1], "wb") as stream:
-        stream.write(b"compiled")
-    return ""
-
-
 def test_two_frames_are_under_way_and_a_third_is_refused(detector, monkeypatch, tmp_path):
     monkeypatch.setattr(tensorrt_kernel, "find_nvcc", lambda: "nvcc")
-    monkeypatch.setattr(tensorrt_kernel, "_run", _write_cubin)
+    monkeypatch.setattr(tensorrt_kernel, "_run", write_cubin)
     use_device(monkeypatch, cuda=make_pycuda(launch=compile_for_host(tmp_path)))
     assert build(["--model", str(detector), "--precision", "fp32"]) == 0
     frames = [tiny_models.draw_frame([("fist", x, 64)]) for x in (64, 256, 448)]
@@ -137,7 +131,7 @@ def test_frames_are_lent_where_the_cpu_reads_them_through_its_caches(
     detector, monkeypatch, tmp_path, integrated, sm, lends
 ):
     monkeypatch.setattr(tensorrt_kernel, "find_nvcc", lambda: "nvcc")
-    monkeypatch.setattr(tensorrt_kernel, "_run", _write_cubin)
+    monkeypatch.setattr(tensorrt_kernel, "_run", write_cubin)
     cuda = make_pycuda(integrated=integrated, sm=sm, launch=compile_for_host(tmp_path))
     use_device(monkeypatch, cuda=cuda)
     assert build(["--model", str(detector), "--precision", "fp32"]) == 0
@@ -152,7 +146,7 @@ def test_frames_are_lent_where_the_cpu_reads_them_through_its_caches(
 def test_run_with_a_gpu_tells_the_same_events_from_lent_frames(tmp_path, monkeypatch):
     """Decoded into lent memory, uploaded by the reader, one frame ahead: as one by one."""
     monkeypatch.setattr(tensorrt_kernel, "find_nvcc", lambda: "nvcc")
-    monkeypatch.setattr(tensorrt_kernel, "_run", _write_cubin)
+    monkeypatch.setattr(tensorrt_kernel, "_run", write_cubin)
     cuda = make_pycuda(launch=compile_for_host(tmp_path))
     use_device(monkeypatch, cuda=cuda)
     folders = write_detector(tmp_path / "d"), write_classifier(tmp_path / "c")
