@@ -4,8 +4,7 @@ pycuda is handed in. The context is current only inside `current()`, so an engin
 any thread, one at a time, and beside other users of CUDA in the process.
 """
 
-import contextlib
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Optional
 
 from deploy.core.errors import DeployError
 from deploy.tensorrt_frames import FrameStore
@@ -36,17 +35,13 @@ class Device:
         # drawn or encoded from there (CUDA for Tegra, "I/O coherency": from SM 7.2 on).
         self.lends_frames = not self.is_integrated or device.compute_capability() >= COHERENT_SM
         self._context = device.retain_primary_context()
+        self._current = _Current(self._context, cuda.Context.pop)
         self.frames: Optional[FrameStore] = FrameStore(cuda, mapped=self.is_integrated)
         self.num_users = 0
 
-    @contextlib.contextmanager
-    def current(self) -> Iterator[None]:
-        """Make the context current in this thread for the block."""
-        self._context.push()
-        try:
-            yield
-        finally:
-            self.cuda.Context.pop()
+    def current(self) -> "_Current":
+        """Return a context manager that makes the context current in this thread for the block."""
+        return self._current
 
     def free_mb(self) -> int:
         """Return the free memory of the GPU; the context must be current."""
@@ -63,6 +58,25 @@ class Device:
         self.frames = None
         if is_free:
             self._context.detach()
+
+
+class _Current:
+    """What Device.current gives: the context is on the thread's stack for a block.
+
+    It keeps nothing, so that one serves all threads, and blocks within blocks; a generator in its
+    place takes five times as long.
+    """
+
+    __slots__ = ("_push", "_pop")
+
+    def __init__(self, context: Any, pop: Callable[[], None]) -> None:
+        self._push, self._pop = context.push, pop
+
+    def __enter__(self) -> None:
+        self._push()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._pop()
 
 
 _DEVICES: Dict[int, Device] = {}

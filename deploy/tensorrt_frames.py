@@ -12,7 +12,7 @@ from typing import Any, Callable, Deque, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from deploy.tensorrt_kernel import Kernel, region_rectangles
+from deploy.tensorrt_kernel import Kernel, Rectangle, region_rectangles
 from deploy.tensorrt_memory import Buffer
 
 # Pictures that sources may have at a time: four wait, two are worked on, some are drawn.
@@ -22,6 +22,9 @@ NUM_KEPT = 2
 # Hands of a frame for which room is kept; more make it grow.
 REGIONS = 16
 RECTANGLE_BYTES = 16
+
+# Fills an input buffer and tells its number of rows.
+Filler = Callable[[Buffer], int]
 
 
 class Lease:
@@ -179,7 +182,7 @@ class FrameFeeder:
 
     def put(
         self, image: np.ndarray, regions: Optional[np.ndarray], *, largest: int
-    ) -> Tuple[np.ndarray, List[Callable[[Buffer], int]]]:
+    ) -> Tuple[np.ndarray, List[Filler]]:
         """Upload a frame; return it in the memory that the kernel reads, to be held until that is
         done, and, for parts of at most `largest` regions, what fills an input with one and tells
         its number. Without regions the whole frame is the one."""
@@ -191,7 +194,7 @@ class FrameFeeder:
             held, address = self._frames.take(image, self._stream)
             start, total = self._upload(region_rectangles(regions)), len(regions)
 
-        def filler(first: int) -> Callable[[Buffer], int]:
+        def filler(first: int) -> Filler:
             count = min(largest, total - first)
 
             def fill(target: Buffer) -> int:
@@ -210,8 +213,8 @@ class FrameFeeder:
 
         return held, [filler(first) for first in range(0, total, largest)]
 
-    def _upload(self, rectangles: np.ndarray) -> int:
-        """Upload (N, 4) int32; return the address."""
+    def _upload(self, rectangles: List[Rectangle]) -> int:
+        """Upload rectangles, at least one; return the address."""
         self._turn = (self._turn + 1) % NUM_KEPT
         buffer = self._rectangles[self._turn]
         if len(rectangles) > len(buffer.host):

@@ -28,6 +28,8 @@ TIMEOUT_S = 120
 # Pixels beyond any frame; keeps edges within int32.
 FARTHEST = 1e6
 
+Rectangle = Tuple[int, int, int, int]
+
 
 def kernel_path(folder: Path, sm: str) -> Path:
     """Return where the compiled kernel for an SM ("8.7") lies."""
@@ -74,20 +76,23 @@ def compile_command(nvcc: str, source: Path, cubin: Path, sm: str) -> List[str]:
     return [nvcc, "-cubin", "-O3", architecture, "-o", str(cubin), str(source)]
 
 
-def region_rectangles(regions: np.ndarray) -> np.ndarray:
-    """Return (N, 4) int32 left, top, width, height: the whole pixels that crop_regions cuts.
+def region_rectangles(regions: np.ndarray) -> List[Rectangle]:
+    """Return left, top, width and height of regions (N, 4): the whole pixels that crop_regions
+    cuts.
 
     A region that is empty or NaN has width and height 0.
     """
-    rows = [_rectangle(edges) for edges in regions.tolist()]
-    return np.array(rows, np.int32).reshape(-1, 4)
+    return [_rectangle(*edges) for edges in regions.tolist()]
 
 
-def _rectangle(edges: Sequence[float]) -> Tuple[int, int, int, int]:
+def _rectangle(left: float, top: float, right: float, bottom: float) -> Rectangle:
     """One region's; plain Python, which for the few hands of a frame is quicker than NumPy."""
-    if not all(map(math.isfinite, edges)):
-        return 0, 0, 0, 0
-    left, top, right, bottom = (min(max(edge, -FARTHEST), FARTHEST) for edge in edges)
+    # Nearly all regions are like this, and comparisons alone are quick.
+    if not (-FARTHEST < left <= right < FARTHEST and -FARTHEST < top <= bottom < FARTHEST):
+        edges = (left, top, right, bottom)
+        if not all(map(math.isfinite, edges)):
+            return 0, 0, 0, 0
+        left, top, right, bottom = (min(max(edge, -FARTHEST), FARTHEST) for edge in edges)
     left, top = math.floor(left + EDGE_TOLERANCE), math.floor(top + EDGE_TOLERANCE)
     width = max(math.ceil(right - EDGE_TOLERANCE) - left, 0)
     height = max(math.ceil(bottom - EDGE_TOLERANCE) - top, 0)

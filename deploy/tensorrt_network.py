@@ -8,7 +8,7 @@ and a CUDA kernel makes the network's input of it.
 import functools
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -17,15 +17,13 @@ from deploy.core.model_json import ModelInfo
 from deploy.cuda_graph import GraphDriver
 from deploy.tensorrt_calls import calls_for, split_tensors
 from deploy.tensorrt_device import MEBIBYTE, Device, acquire, release
-from deploy.tensorrt_frames import FrameFeeder, FrameStore
+from deploy.tensorrt_frames import Filler, FrameFeeder, FrameStore
 from deploy.tensorrt_graphs import FEW_ROWS, Replays
 from deploy.tensorrt_kernel import Kernel
 from deploy.tensorrt_memory import Buffer
 from deploy.tensorrt_messages import create
 
 NUM_SLOTS = 2
-# Fills an input buffer and tells its number of rows.
-Filler = Callable[[Buffer], int]
 
 
 class Libraries(NamedTuple):
@@ -173,7 +171,7 @@ class TensorRtNetwork:
         self._check_free()
         with self._device.current():
             held, fillers = self._feeder.put(image, regions, largest=self.max_batch)
-            self._frames_under_way.append(self._begin(fillers)._replace(frame=held))
+            self._frames_under_way.append(self._begin(fillers, frame=held))
 
     def run_frame(self) -> Dict[str, np.ndarray]:
         """Wait for the oldest frame put; return the outputs (N, ...) by name."""
@@ -298,10 +296,11 @@ class TensorRtNetwork:
         assert self._device.frames is not None  # until the device is closed
         return self._device.frames
 
-    def _begin(self, fillers: List[Filler]) -> Pending:
+    def _begin(self, fillers: List[Filler], *, frame: Optional[np.ndarray] = None) -> Pending:
         """Start as many parts as there are free slots, at least one."""
         count = max(1, len(self._free_slots))
-        return Pending([self._start(filler) for filler in fillers[:count]], fillers[count:])
+        tickets = [self._start(filler) for filler in fillers[:count]]
+        return Pending(tickets, fillers[count:], frame)
 
     def _complete(self, pending: Pending) -> Dict[str, np.ndarray]:
         """Wait for all parts, starting the next one whenever one is done."""

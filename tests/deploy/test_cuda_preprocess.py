@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from deploy.core.preprocess import Preprocess, image_to_tensor, images_to_batch
-from deploy.core.roi import crop_regions
-from deploy.tensorrt_kernel import BLOCK, kernel_arguments, region_rectangles
+from deploy.core.roi import EDGE_TOLERANCE, crop_regions
+from deploy.tensorrt_kernel import BLOCK, FARTHEST, kernel_arguments, region_rectangles
 from tests.deploy.host_kernel import compile_for_host
 
 LEVEL = 1.001 / 255
@@ -104,4 +104,30 @@ def test_noise_differs_by_a_level_at_most(launch):
 
 
 def test_rectangles_of_no_regions_are_none():
-    assert region_rectangles(np.zeros((0, 4), np.float32)).shape == (0, 4)
+    assert region_rectangles(np.zeros((0, 4), np.float32)) == []
+
+
+def rectangles_by_arrays(regions):
+    """What region_rectangles returns, by NumPy."""
+    edges = np.clip(regions.astype(np.float64), -FARTHEST, FARTHEST)
+    low, high = np.floor(edges[:, :2] + EDGE_TOLERANCE), np.ceil(edges[:, 2:] - EDGE_TOLERANCE)
+    rows = np.concatenate([low, np.maximum(high - low, 0)], axis=1)
+    rows[~np.isfinite(regions).all(axis=1)] = 0
+    return [tuple(row) for row in rows.astype(int).tolist()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rectangles_are_those_of_the_arrays(seed):
+    generator = np.random.RandomState(seed)
+    regions = generator.uniform(-300, 3000, (400, 4))
+    regions[:100] = np.round(regions[:100]) + generator.uniform(-2, 2, (100, 4)) * EDGE_TOLERANCE
+    regions[100:200] *= 10 ** generator.uniform(0, 6, (100, 1))
+    regions[200:300, 2:] = regions[200:300, :2] + generator.uniform(0, 400, (100, 2))
+    strange = [np.nan, np.inf, -np.inf, FARTHEST, -FARTHEST, 3e38, -3e38, 0.0, -0.0]
+    regions[300:350, 2] = generator.choice(strange, 50)
+    regions[325:375, 1] = generator.choice(strange, 50)
+    regions = regions.astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        expected = rectangles_by_arrays(regions)
+    assert region_rectangles(regions) == expected
+    assert all(type(edge) is int for row in region_rectangles(regions) for edge in row)
