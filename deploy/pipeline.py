@@ -6,7 +6,7 @@ a frame are classified in one batch. Nothing here reads a source, writes a sink 
 
 import math
 import time
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -248,18 +248,13 @@ class Pipeline:
         self, detections: Detections, tracks: Sequence[int], regions: Optional[np.ndarray]
     ) -> List[Hand]:
         hands = []
-        for index, track in enumerate(tracks):
+        rois: Iterable[Any] = [None] * len(tracks) if regions is None else regions
+        found = zip(tracks, detections.xyxy, rois, detections.confidence.tolist())
+        for track, xyxy, roi, confidence in found:
             current = self._smoother.current(track)
-            hands.append(
-                Hand(
-                    track=track,
-                    xyxy=detections.xyxy[index],
-                    roi=None if regions is None else regions[index],
-                    confidence=float(detections.confidence[index]),
-                    gesture=None if current is None else self._classes[current.class_id],
-                    gesture_confidence=None if current is None else current.confidence,
-                )
-            )
+            gesture = None if current is None else self._classes[current.class_id]
+            certainty = None if current is None else current.confidence
+            hands.append(Hand(track, xyxy, roi, confidence, gesture, certainty))
         return hands
 
     def _event(

@@ -65,7 +65,7 @@ def expand_boxes(xyxy: np.ndarray, rule: RoiRule, *, image_wh: Tuple[int, int]) 
     check_rule(rule)
     width, height = image_wh
     regions = []
-    for left, top, right, bottom in np.asarray(xyxy, np.float64).reshape(-1, 4).tolist():
+    for left, top, right, bottom in np.asarray(xyxy).reshape(-1, 4).tolist():
         x_margin, y_margin = _margins(right - left, bottom - top, rule)
         left, right = _place(left - x_margin, right + x_margin, width, rule.border)
         top, bottom = _place(top - y_margin, bottom + y_margin, height, rule.border)

@@ -83,7 +83,7 @@ class Smoother:
 
         Frames in which the track is unseen are left out. `end` comes before the next `begin`.
         """
-        seen: List[float] = np.asarray(probabilities, np.float64).tolist()
+        seen: List[float] = probabilities.tolist()
         state = self._states.get(track)
         if state is None:
             state = self._states[track] = _State(seen, time_s)

@@ -63,6 +63,23 @@ def test_region_contains_what_the_frame_shows_of_the_box(case):
 
 
 @PROPERTY
+@hypothesis.given(frames())
+def test_boxes_of_every_number_type_and_in_any_company_have_the_same_regions(case):
+    box, rule, image_wh = case
+    expected = expand_boxes(box, rule, image_wh=image_wh)
+    both = np.concatenate([box[:, [1, 0, 3, 2]], box])
+    for given in (box.astype(np.float64), box.tolist(), both):
+        region = expand_boxes(given, rule, image_wh=image_wh)[-1:]
+        assert region.dtype == np.float32
+        np.testing.assert_array_equal(region, expected)
+    whole = np.round(box).astype(np.int64)
+    np.testing.assert_array_equal(
+        expand_boxes(whole, rule, image_wh=image_wh),
+        expand_boxes(whole.astype(np.float64), rule, image_wh=image_wh),
+    )
+
+
+@PROPERTY
 @hypothesis.given(frames(), st.sampled_from((0, 1)))
 def test_mirrored_box_has_the_mirrored_region(case, across):
     box, rule, image_wh = case

@@ -39,8 +39,9 @@ STEPS = st.lists(
 )
 
 
-def tell(rule, steps):
-    """Run the steps; return (track, time, change) in order."""
+def tell(rule, steps, cast=np.float64):
+    """Run the steps; return (track, time, change) in order. cast: what is given for an array of
+    probabilities."""
     smoother, told, time_s = Smoother(IDLE, rule), [], 0.0
     for track, passed_s, sight in steps:
         time_s += passed_s
@@ -48,7 +49,7 @@ def tell(rule, steps):
             changes = smoother.lose(track)
         else:
             weights = np.array(sight) + 1e-6
-            changes = smoother.update(track, weights / weights.sum(), time_s=time_s)
+            changes = smoother.update(track, cast(weights / weights.sum()), time_s=time_s)
         told += [(track, time_s, change) for change in changes]
     return told
 
@@ -73,6 +74,14 @@ def test_idle_classes_are_never_told_and_confidence_is_a_probability(rule, steps
     for _, _, change in tell(rule, steps):
         assert change.class_id not in IDLE
         assert 0 <= change.confidence <= 1 + 1e-9
+
+
+@PROPERTY
+@hypothesis.given(rules(), STEPS)
+def test_float32_probabilities_are_averaged_in_float64(rule, steps):
+    assert tell(rule, steps, np.float32) == tell(
+        rule, steps, lambda seen: np.float64(np.float32(seen))
+    )
 
 
 @PROPERTY
