@@ -4,8 +4,8 @@ Run: python -m benchmarks.host [--hands 0 1 3] [--frames 1000] (seconds; needs N
 alone). A GPU does its part of a frame in half a millisecond, and then this is what holds a run.
 The maps are drawn ones of a 960x544 detector in which hands move beside each other, ten confident
 cells each; the engines answer with them at once. Prints a Markdown table of median microseconds by
-the number of hands: two steps, the whole of Pipeline.process, and the time between two results of
-run_source, whose reading thread wants its part of the interpreter.
+the number of hands: two steps, the whole of Pipeline.process with gestures and without them, and
+the time between two results of run_source, whose reading thread wants its part of the interpreter.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns = []
     for num_hands in args.hands:
         maps = [draw_maps(num_hands, number) for number in range(args.frames)]
-        columns.append({**time_frames(maps), **time_run(maps)})
+        alone = {"process, no gestures": time_frames(maps, None)["process"]}
+        columns.append({**time_frames(maps, make_classifier()), **alone, **time_run(maps)})
     sys.stdout.write("| step | " + " | ".join(f"{num} hands" for num in args.hands) + " |\n")
     sys.stdout.write("|---|" + "---:|" * len(args.hands) + "\n")
     for step in columns[0]:
@@ -112,9 +113,9 @@ def draw_maps(num_hands: int, number: int) -> Maps:
     return {"cover": coverage[None, None], "boxes": bbox[None]}
 
 
-def time_frames(maps: Sequence[Maps]) -> dict[str, float]:
+def time_frames(maps: Sequence[Maps], classifier: Instant | None) -> dict[str, float]:
     """Median microseconds of a frame in Pipeline.process, and of the steps that it tells of."""
-    pipeline = Pipeline(make_detector(maps), make_classifier())
+    pipeline = Pipeline(make_detector(maps), classifier)
     times = []
     for frame in make_frames(len(maps)):
         started = time.perf_counter()

@@ -42,7 +42,8 @@ def test_table_has_a_row_for_each_step_and_a_column_for_each_number(
 ) -> None:
     assert host.main(["--hands", "0", "2", "--frames", "60"]) == 0
     lines = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()]
-    assert [line[0].strip() for line in lines[2:]] == [*host.STEPS, "process", "run_source"]
+    names = [*host.STEPS, "process", "process, no gestures", "run_source"]
+    assert [line[0].strip() for line in lines[2:]] == names
     assert [cell.strip() for cell in lines[0]] == ["step", "0 hands", "2 hands"]
     assert all(float(cell) > 0 for line in lines[2:] for cell in line[1:])
 
