@@ -2,10 +2,11 @@
 
 A graph is good for the very buffers and shapes that it was recorded with, and TensorRT wants the
 context's shapes unchanged since then (developer guide, "CUDA Graphs"). A context for each number
-of rows is no way out: before TensorRT 10 a profile serves one context at a time ("Working with
-Dynamic Shapes"). So a few rows run as many as there have been at most, the surplus ones being left
-over from before: hands may come and go, and a network that only ever gets one row runs one. With
-more rows graphs are kept while their number stays, and thrown away when it changes.
+of rows is no way out: before TensorRT 10 a profile has one context, in 8.6 unless a preview
+feature is on (developer guide 8.6, "Performing Inference"). So a few rows are filled up to the
+most that there have been, with what earlier runs left there: hands may come and go, and a network
+that only ever gets one row runs one. With more rows graphs are kept while their number stays, and
+thrown away when it changes.
 """
 
 import functools
@@ -35,9 +36,9 @@ class Replays:
         self._num_runs = 0
 
     def run(self, slot: Any, rows: int, work: Callable[[int], None]) -> None:
-        """Do what `work` puts on the stream for so many rows or more in the buffers `slot`, a key.
+        """Do what `work` puts on the stream for rows in the buffers `slot`, a key.
 
-        `work` gets the number of rows: that of a few may be up to few_rows.
+        `work` gets the number of rows to run: `rows`, or more, up to few_rows.
         """
         if self._driver is None:
             work(rows)
