@@ -12,10 +12,13 @@
 import enum
 import logging
 import re
+import threading
+import time
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import cv2
+import numpy as np
 
 from deploy.core.errors import DeployError
 from deploy.gstreamer import (
@@ -41,6 +44,8 @@ GST = "gst:"
 # counts as gone, and until one is opened: it looks at a second or two of the stream first.
 READ_TIMEOUT_MS = 3000
 OPEN_TIMEOUT_MS = 10000
+# A camera that hangs must not keep the program from ending.
+JOIN_TIMEOUT_S = 2.0
 # USB cameras give large pictures at full rate as JPEG only.
 MJPG = cv2.VideoWriter_fourcc(*"MJPG") if hasattr(cv2, "VideoWriter_fourcc") else 0x47504A4D
 
@@ -82,6 +87,68 @@ class Opened(NamedTuple):
     flip: Flip
 
 
+class Picture(NamedTuple):
+    """What a reader has decoded, still to be turned; started_s: perf_counter before that."""
+
+    image: np.ndarray
+    started_s: float
+
+
+Lend = Callable[[Tuple[int, ...]], Optional[np.ndarray]]
+
+
+class Reader:
+    """An opened file, camera or stream, read by one thread at a time."""
+
+    def __init__(self, open_: Callable[[], Opened]) -> None:
+        """Open it by open_, perhaps in vain: see is_open."""
+        self.num_grabbed = 0
+        self._open = open_
+        self._capture, self.flip = open_()
+        self._shape: Optional[Tuple[int, ...]] = None  # the first frame tells it
+        self._using = threading.Lock()
+
+    def is_open(self) -> bool:
+        """Whether it can be read."""
+        return bool(self._capture.isOpened())
+
+    def get(self, key: int) -> float:
+        """Return a property of OpenCV's; any thread may ask."""
+        with self._using:
+            return float(self._capture.get(key))
+
+    def read(self, lend: Optional[Lend] = None, *, skip: int = 0) -> Optional[Picture]:
+        """Decode the next frame, `skip` others first; None when there are no more.
+
+        It lies in the memory that `lend` gives if that is of its shape, else in OpenCV's own.
+        """
+        room = lend(self._shape) if lend is not None and self._shape is not None else None
+        started_s = time.perf_counter()
+        with self._using:
+            for _ in range(skip):
+                if not self._capture.grab():
+                    return None
+            is_read, image = self._capture.read() if room is None else self._capture.read(room)
+            self.num_grabbed += skip + 1
+        if not is_read:
+            return None
+        self._shape = image.shape
+        return Picture(image, started_s)
+
+    def reopen(self) -> bool:
+        """Open it again; return whether it can be read."""
+        with self._using:
+            self._capture.release()
+            self._capture, self.flip = self._open()
+            return self.is_open()
+
+    def close(self) -> None:
+        """Free the device or file, unless a thread hangs in it: releasing it then crashes."""
+        if self._using.acquire(timeout=JOIN_TIMEOUT_S):
+            self._capture.release()
+            self._using.release()
+
+
 def source_kind(uri: str) -> SourceKind:
     """Say what a URI names. Raises DeployError for one that is not known or not there."""
     if camera_index(uri) is not None:
@@ -121,12 +188,21 @@ def open_capture(
         return Opened(_open_pipeline(uri, csi_pipeline(sensor, camera)), Flip.NONE)
     if kind is SourceKind.GSTREAMER:
         return Opened(_open_pipeline(uri, uri[len(GST) :].strip()), camera.flip)
-    if _takes_jetson_decoder(uri, decoder):
+    if takes_jetson_decoder(uri, decoder):
         pipeline = rtsp_pipeline(uri) if kind is SourceKind.RTSP else file_pipeline(uri)
         return Opened(_open_pipeline(uri, pipeline), camera.flip)
     if kind is SourceKind.RTSP:
         return Opened(_open_rtsp(uri), camera.flip)
     return Opened(cv2.VideoCapture(uri), camera.flip)
+
+
+def takes_jetson_decoder(uri: str, decoder: Decoder) -> bool:
+    """Whether a Jetson's own decoder reads a file or network camera; raises DeployError where that
+    is wanted and not there."""
+    if decoder is Decoder.JETSON:
+        require_gstreamer(uri)
+        return True
+    return decoder is Decoder.AUTO and has_jetson_decoder() and has_gstreamer()
 
 
 def describe_failure(uri: str, kind: SourceKind) -> str:
@@ -179,10 +255,3 @@ def _open_rtsp(uri: str) -> cv2.VideoCapture:
         if capture.isOpened():
             return capture
     return cv2.VideoCapture(uri)
-
-
-def _takes_jetson_decoder(uri: str, decoder: Decoder) -> bool:
-    if decoder is Decoder.JETSON:
-        require_gstreamer(uri)
-        return True
-    return decoder is Decoder.AUTO and has_jetson_decoder() and has_gstreamer()

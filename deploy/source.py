@@ -16,24 +16,29 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Iterator, List, NamedTuple, Optional, Union
 
 import cv2
 import numpy as np
 
 from deploy.capture import (
+    JOIN_TIMEOUT_S,
     LIVE,
     Decoder,
+    Lend,
+    Reader,
     SourceKind,
     describe_emptiness,
     describe_failure,
     open_capture,
     source_kind,
+    takes_jetson_decoder,
 )
 from deploy.channel import Channel
 from deploy.core.errors import DeployError
 from deploy.gstreamer import CameraOptions, flip_image
 from deploy.health import Health
+from deploy.readers import Turns, pump
 
 LOGGER = logging.getLogger(__name__)
 
@@ -48,8 +53,6 @@ READ_AHEAD_LIVE = 1
 OPENCV_ERRORS = 2
 # Waiting times between attempts to open a live source again: doubled from the first to the last.
 BACKOFF_S = (0.5, 10.0)
-# A camera that hangs must not keep the program from ending.
-JOIN_TIMEOUT_S = 2.0
 
 
 class Frame(NamedTuple):
@@ -69,7 +72,6 @@ class Frame(NamedTuple):
 
 
 Prepare = Callable[[Frame], Frame]
-Lend = Callable[[Tuple[int, ...]], Optional[np.ndarray]]
 
 
 class VideoSource:
@@ -82,22 +84,27 @@ class VideoSource:
         *,
         camera: CameraOptions = CameraOptions(),  # noqa: B008 (a NamedTuple cannot change)
         decoder: Decoder = Decoder.AUTO,
+        readers: int = 1,
         health: Optional[Health] = None,
     ) -> None:
         """Open it. Raises DeployError when it does not open.
 
-        camera.fps: also instead of what a file says.
+        camera.fps: also instead of what a file says; readers: of a file that OpenCV itself
+        decodes, see deploy.readers; there is one of anything else.
         """
         self.uri = uri
         self.is_live = kind in LIVE
-        self._open = lambda: open_capture(uri, kind, camera, decoder)
         self._health = health or Health()
         self._stopped = threading.Event()
-        self._capture, self._flip = self._open()
-        if not self._capture.isOpened():
-            raise DeployError(describe_failure(uri, kind))
-        self.fps = camera.fps or _sane_fps(self._capture.get(cv2.CAP_PROP_FPS), uri)
-        self._reading = threading.Lock()
+        is_shared = kind is SourceKind.FILE and not takes_jetson_decoder(uri, decoder)
+        self.num_readers = readers if is_shared else 1
+        self._readers: List[Reader] = []
+        for _ in range(self.num_readers):
+            self._readers.append(Reader(lambda: open_capture(uri, kind, camera, decoder)))
+            if not self._readers[-1].is_open():
+                self.close()
+                raise DeployError(describe_failure(uri, kind))
+        self.fps = camera.fps or _sane_fps(self._readers[0].get(cv2.CAP_PROP_FPS), uri)
         # Times of a live source never run backwards, not even when the clock is set.
         self._epoch_s = time.time() - time.monotonic()
 
@@ -108,24 +115,37 @@ class VideoSource:
         numbers go on. Raises DeployError when a file holds no frame.
         """
         number = 0
-        shape: Optional[Tuple[int, ...]] = None  # the first frame tells it
         while True:
-            room = lend(shape) if lend is not None and shape is not None else None
-            started = time.perf_counter()
-            with self._reading:
-                is_read, image = self._read(room)
-            room = None
-            if not is_read and self.is_live and self._reopen():
+            frame = self._read(self._readers[0], number, lend)
+            if frame is None and self.is_live and self._reopen():
                 continue
-            if not is_read:
+            if frame is None:
                 break
             self._health.recover("source", f"{self.uri}: gives frames again")
-            shape = image.shape
-            time_s = self._epoch_s + time.monotonic() if self.is_live else number / self.fps
-            yield _frame(flip_image(image, self._flip), number, time_s, started)
+            yield frame
+            del frame  # its memory may be lent for the next one
             number += 1
         if not self.is_live:
-            self._check_end(number)
+            self.check_end(number)
+
+    def shares(self, lend: Optional[Lend] = None) -> List[Iterator[Frame]]:
+        """Return an iterator for each reader of a file, for a thread of its own: the k-th of N
+        yields frames k, k + N, ... as `frames` does.
+
+        The first frame that is not there ends the file, whatever other readers still give; whoever
+        puts them in order then calls check_end.
+        """
+        start = max(reader.num_grabbed for reader in self._readers)
+        return [self._share(first, start, lend) for first in range(self.num_readers)]
+
+    def check_end(self, num_frames: int) -> None:
+        """Warn when a file ended after fewer frames than it should hold; without any, raise
+        DeployError."""
+        if num_frames == 0:
+            raise DeployError(describe_emptiness(self.uri))
+        expected = int(self._readers[0].get(cv2.CAP_PROP_FRAME_COUNT))
+        if num_frames < expected:
+            LOGGER.warning("%s: ended after %d of %d frames", self.uri, num_frames, expected)
 
     def stop(self) -> None:
         """End the frames of a live source that is being opened again."""
@@ -133,13 +153,29 @@ class VideoSource:
 
     def close(self) -> None:
         """Free the device or file, unless a thread hangs in it: releasing it then crashes."""
-        if self._reading.acquire(timeout=JOIN_TIMEOUT_S):
-            self._capture.release()
-            self._reading.release()
+        for reader in self._readers:
+            reader.close()
 
-    def _read(self, room: Optional[np.ndarray]) -> Tuple[bool, np.ndarray]:
-        """Decode a frame; into `room` if that is of its shape, else OpenCV makes another array."""
-        return self._capture.read() if room is None else self._capture.read(room)
+    def _share(self, first: int, start: int, lend: Optional[Lend]) -> Iterator[Frame]:
+        """Yield one reader's frames; number 0 is frame `start` of the file."""
+        reader, number = self._readers[first], first
+        while True:
+            frame = self._read(reader, number, lend, skip=start + number - reader.num_grabbed)
+            if frame is None:
+                return
+            yield frame
+            del frame  # its memory may be lent for the next one
+            number += self.num_readers
+
+    def _read(
+        self, reader: Reader, number: int, lend: Optional[Lend], *, skip: int = 0
+    ) -> Optional[Frame]:
+        picture = reader.read(lend, skip=skip)
+        if picture is None:
+            return None
+        time_s = self._epoch_s + time.monotonic() if self.is_live else number / self.fps
+        image = flip_image(picture.image, reader.flip)
+        return _frame(image, number, time_s, picture.started_s)
 
     def _reopen(self) -> bool:
         """Open the source again, however long it takes; False when it is to stop."""
@@ -151,24 +187,15 @@ class VideoSource:
             if self._stopped.wait(wait_s):
                 return False
             wait_s = min(2 * wait_s, longest_s)
-            with self._reading:
-                self._capture.release()
-                self._capture, self._flip = self._open()
-                if self._capture.isOpened():
-                    return True
-
-    def _check_end(self, num_frames: int) -> None:
-        if num_frames == 0:
-            raise DeployError(describe_emptiness(self.uri))
-        expected = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        if num_frames < expected:
-            LOGGER.warning("%s: ended after %d of %d frames", self.uri, num_frames, expected)
+            if self._readers[0].reopen():
+                return True
 
 
 class FolderSource:
     """Images of a folder, in the order of their names."""
 
     is_live = False
+    num_readers = 1
 
     def __init__(self, uri: str, *, fps: Optional[float] = None) -> None:
         """List the images. Raises DeployError when there is none."""
@@ -207,12 +234,14 @@ def open_source(
     fps: Optional[float] = None,
     camera: CameraOptions = CameraOptions(),  # noqa: B008 (a NamedTuple cannot change)
     decoder: Decoder = Decoder.AUTO,
+    readers: int = 1,
     health: Optional[Health] = None,
 ) -> Iterator[Source]:
     """Open a source; the block gets it, closed afterwards.
 
     fps: frames per second of a folder, asked of a camera, or instead of what a file says; camera,
-    decoder: see deploy.capture; health: takes the faults of a live one. Raises DeployError.
+    decoder: see deploy.capture; readers: how many read a video file ahead side by side, see
+    deploy.readers; health: takes the faults of a live one. Raises DeployError.
     """
     kind = source_kind(uri)
     camera = camera._replace(fps=fps or camera.fps)
@@ -220,7 +249,9 @@ def open_source(
     if kind is SourceKind.FOLDER:
         source = FolderSource(uri, fps=camera.fps)
     else:
-        source = VideoSource(uri, kind, camera=camera, decoder=decoder, health=health)
+        source = VideoSource(
+            uri, kind, camera=camera, decoder=decoder, readers=readers, health=health
+        )
     try:
         yield source
     finally:
@@ -235,25 +266,31 @@ def read_ahead(
     prepare: Optional[Prepare] = None,
     lend: Optional[Lend] = None,
 ) -> Iterator[Channel]:
-    """Decode on a thread of its own; the block iterates over the frames.
+    """Decode on threads of their own, one for each of the source's readers; the block iterates
+    over the frames.
 
     depth: frames that may wait; READ_AHEAD, or READ_AHEAD_LIVE of a live source, which drops its
-    oldest waiting frame when nobody is ready; others wait. lend: gives memory for frames of a
-    shape, or None; prepare: is called with each frame at once, while that is still in the
-    processor's cache, and returns the one to go on with. The iteration raises what the source
-    raises.
+    oldest waiting frame when nobody is ready; others wait. Each reader may hold one more. lend:
+    gives memory for frames of a shape, or None; prepare: is called with each frame at once on its
+    reader's thread, while that is still in the processor's cache, and returns the one to go on
+    with. The iteration raises what the source raises.
     """
     if depth is None:
         depth = READ_AHEAD_LIVE if source.is_live else READ_AHEAD
     channel = Channel(depth, drop_oldest=source.is_live)
-    thread = threading.Thread(target=_pump, args=(source, channel, prepare, lend), daemon=True)
-    thread.start()
+    turns = Turns(source.num_readers if isinstance(source, VideoSource) else 1)
+    threads = _reading_threads(source, turns, channel, prepare, lend)
     try:
+        for thread in threads:
+            thread.start()
         yield channel
     finally:
         channel.close()
+        turns.end()
         source.stop()
-        thread.join(JOIN_TIMEOUT_S if source.is_live else None)
+        for thread in threads:
+            if thread.is_alive():
+                thread.join(JOIN_TIMEOUT_S if source.is_live else None)
 
 
 def quiet_opencv() -> None:
@@ -270,22 +307,26 @@ def list_images(folder: Path) -> List[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _pump(
+def _reading_threads(
     source: Source,
+    turns: Turns,
     channel: Channel,
     prepare: Optional[Prepare],
     lend: Optional[Lend],
-) -> None:
-    try:
-        for frame in source.frames() if lend is None else source.frames(lend):
-            if prepare is not None:
-                frame = prepare(frame)
-            if not channel.put(frame):
-                break
-    except BaseException as error:  # handed to the reader, which raises it
-        channel.finish(error)
-    else:
-        channel.finish()
+) -> List[threading.Thread]:
+    """Return what reads each share; nobody else holds a share, and so no frame of it either."""
+    at_end: Optional[Callable[[int], None]] = None
+    if isinstance(source, VideoSource) and source.num_readers > 1:
+        shares, at_end = source.shares(lend), source.check_end
+    else:  # `frames` looks after its end itself
+        shares = [source.frames() if lend is None else source.frames(lend)]
+    options = {"prepare": prepare, "at_end": at_end}
+    return [
+        threading.Thread(
+            target=pump, args=(share, index, turns, channel), kwargs=options, daemon=True
+        )
+        for index, share in enumerate(shares)
+    ]
 
 
 def _frame(image: np.ndarray, number: int, time_s: float, started_s: float) -> Frame:
