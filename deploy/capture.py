@@ -188,7 +188,7 @@ def open_capture(
         return Opened(_open_pipeline(uri, csi_pipeline(sensor, camera)), Flip.NONE)
     if kind is SourceKind.GSTREAMER:
         return Opened(_open_pipeline(uri, uri[len(GST) :].strip()), camera.flip)
-    if takes_jetson_decoder(uri, decoder):
+    if _takes_jetson_decoder(uri, decoder):
         pipeline = rtsp_pipeline(uri) if kind is SourceKind.RTSP else file_pipeline(uri)
         return Opened(_open_pipeline(uri, pipeline), camera.flip)
     if kind is SourceKind.RTSP:
@@ -196,13 +196,10 @@ def open_capture(
     return Opened(cv2.VideoCapture(uri), camera.flip)
 
 
-def takes_jetson_decoder(uri: str, decoder: Decoder) -> bool:
-    """Whether a Jetson's own decoder reads a file or network camera; raises DeployError where that
-    is wanted and not there."""
-    if decoder is Decoder.JETSON:
-        require_gstreamer(uri)
-        return True
-    return decoder is Decoder.AUTO and has_jetson_decoder() and has_gstreamer()
+def takes_readers(uri: str, kind: SourceKind, decoder: Decoder) -> bool:
+    """Whether several readers can share it: a file that OpenCV itself decodes. Raises DeployError
+    where a Jetson's decoder is wanted and not there."""
+    return kind is SourceKind.FILE and not _takes_jetson_decoder(uri, decoder)
 
 
 def describe_failure(uri: str, kind: SourceKind) -> str:
@@ -255,3 +252,10 @@ def _open_rtsp(uri: str) -> cv2.VideoCapture:
         if capture.isOpened():
             return capture
     return cv2.VideoCapture(uri)
+
+
+def _takes_jetson_decoder(uri: str, decoder: Decoder) -> bool:
+    if decoder is Decoder.JETSON:
+        require_gstreamer(uri)
+        return True
+    return decoder is Decoder.AUTO and has_jetson_decoder() and has_gstreamer()

@@ -3,7 +3,7 @@
 import argparse
 from typing import Iterator, List, Optional
 
-from deploy.capture import LIVE, source_kind
+from deploy.capture import LIVE, Decoder, source_kind, takes_readers
 from deploy.core.commands import Command, CommandRule
 from deploy.core.events import idle_indices
 from deploy.core.model_json import ModelInfo, read_model_json
@@ -37,7 +37,9 @@ def _source(args: argparse.Namespace) -> str:
     kind = source_kind(args.source)
     text = f"{args.source} ({kind.value})"
     if kind not in LIVE:
-        return f"{text}; no frame is dropped"
+        is_shared = takes_readers(args.source, kind, Decoder(args.decoder))
+        readers = args.readers if is_shared else 1
+        return f"{text}; no frame is dropped, readers: {readers}"
     first_s, longest_s = BACKOFF_S
     return (
         f"{text}; opened again after {first_s:g} to {longest_s:g} s, all is lost after "

@@ -30,7 +30,7 @@ from deploy.recording import Recorder
 from deploy.run_options import early_value, load_rule, parse_arguments
 from deploy.running import Totals, run_source
 from deploy.sink import make_sinks
-from deploy.source import open_source, quiet_opencv
+from deploy.source import Source, open_source, quiet_opencv
 
 LOGGER = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> Totals:
                 fps=args.fps,
                 camera=camera,
                 decoder=Decoder(args.decoder),
+                readers=args.readers,
                 health=health,
             )
         )
@@ -106,15 +107,16 @@ def run(args: argparse.Namespace) -> Totals:
         )
         infos = {name: engine.info() for name, engine in engines.items()}
     if args.stats:
-        _write_stats(Path(args.stats), totals, infos, latency, args.source)
+        _write_stats(Path(args.stats), totals, infos, latency, source)
     return totals
 
 
 def _write_stats(
-    path: Path, totals: Totals, engines: Dict[str, Any], latency: Latency, source: str
+    path: Path, totals: Totals, engines: Dict[str, Any], latency: Latency, source: Source
 ) -> None:
     document = {
-        "source": source,
+        "source": source.uri,
+        "readers": source.num_readers,
         "frames": totals.frames,
         "events": totals.events,
         "dropped": totals.dropped,

@@ -14,6 +14,7 @@ from deploy.gstreamer import Flip, parse_size
 from deploy.logs import FORMATS
 from deploy.models import find_classifier
 from deploy.options import add_engine_arguments, positive
+from deploy.readers import AUTO, parse_readers
 from deploy.recording import DEFAULT_KEEP, DEFAULT_SECONDS
 from deploy.running import SOURCE_DEADLINE_S
 
@@ -91,6 +92,14 @@ def _add_source_arguments(parser: argparse.ArgumentParser) -> None:
         default=Decoder.AUTO.value,
         help="of files and rtsp; auto: a Jetson's own where it is there",
     )
+    group.add_argument(
+        "--readers",
+        type=_readers,
+        default=AUTO,
+        metavar="N",
+        help="of a video file, side by side: each decodes all of it, but converts every N-th frame "
+        "only (default: auto, 3 from 16 cores on, 2 from 8 on, else 1)",
+    )
     group.add_argument("--max-frames", type=positive(int), metavar="N", help="stop after N")
     group.add_argument(
         "--classify-every",
@@ -131,6 +140,13 @@ def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--stats", metavar="FILE.json", help="write latency percentiles per step")
     group.add_argument("--log-format", choices=FORMATS, default=FORMATS[0])
+
+
+def _readers(text: str) -> int:
+    try:
+        return parse_readers(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> Any:

@@ -32,7 +32,7 @@ from deploy.capture import (
     describe_failure,
     open_capture,
     source_kind,
-    takes_jetson_decoder,
+    takes_readers,
 )
 from deploy.channel import Channel
 from deploy.core.errors import DeployError
@@ -96,8 +96,7 @@ class VideoSource:
         self.is_live = kind in LIVE
         self._health = health or Health()
         self._stopped = threading.Event()
-        is_shared = kind is SourceKind.FILE and not takes_jetson_decoder(uri, decoder)
-        self.num_readers = readers if is_shared else 1
+        self.num_readers = readers if takes_readers(uri, kind, decoder) else 1
         self._readers: List[Reader] = []
         for _ in range(self.num_readers):
             self._readers.append(Reader(lambda: open_capture(uri, kind, camera, decoder)))

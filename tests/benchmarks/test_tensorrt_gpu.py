@@ -45,6 +45,7 @@ def test_every_engine_loop_and_bad_input_is_in_the_document(
     monkeypatch.setattr(tensorrt_kernel, "find_nvcc", lambda: "nvcc")
     monkeypatch.setattr(tensorrt_kernel, "_run", write_cubin)
     use_device(monkeypatch, cuda=make_pycuda(launch=compile_for_host(gathered)))
+    monkeypatch.setattr("deploy.readers.available_cpus", lambda: 8)
     capsys.readouterr()
     monkeypatch.setattr(sys, "argv", ["tensorrt_gpu", str(gathered), "--repeats", "3"])
     assert tensorrt_gpu.main() == 0
@@ -70,6 +71,13 @@ def test_every_engine_loop_and_bad_input_is_in_the_document(
     assert loop["from_memory"]["period"]["samples"] == 22
     assert {"preprocess", "detect", "crop", "classify", "total"} <= set(loop["steps"])
     assert loop["deploy.run"]["frames"] == 2
+    assert loop["deploy.run"]["readers"] == loop["readers"] == 2
+    one = loop["deploy.run, one reader"]
+    assert (one["frames"], one["readers"]) == (2, 1)
+    assert loop["one_reader_ms"] == one["latency"]["period"]["p50_ms"]
+    assert loop["one_reader_ratio"] == pytest.approx(
+        loop["one_reader_ms"] / loop["engines_ms"], abs=1e-2
+    )
     engines = loop["gpu_copies_ms"]
     assert loop["engines_ms"] == pytest.approx(
         engines["detector"]["p50_ms"] + engines["gesture"]["p50_ms"], abs=1e-3

@@ -30,6 +30,7 @@ def test_file_gives_options_of_every_kind(tmp_path):
             "no-gesture": True,
             "dry_run": False,
             "size": "640x480",
+            "readers": 2,
             "stats": None,
             "commands": RULE,
             "command-sink": "commands.jsonl",
@@ -43,6 +44,7 @@ def test_file_gives_options_of_every_kind(tmp_path):
         (640, 480),
         None,
     )
+    assert args.readers == 2
     assert json.loads(args.commands) == RULE
     assert args.command_sink == ["commands.jsonl"]
 
@@ -51,6 +53,14 @@ def test_command_line_replaces_what_the_file_says(tmp_path):
     path = write(tmp_path, {"source": "0", "sink": ["-", "out.mp4"], "fps": 15})
     args = parse(f"--config={path}", "--sink", "other.mp4", "--source=1")
     assert (args.source, args.sink, args.fps) == ("1", ["other.mp4"], 15.0)
+
+
+def test_number_of_readers_is_chosen_by_the_machine_unless_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr("deploy.readers.available_cpus", lambda: 16)
+    assert parse("--source", "clip.mp4").readers == 3
+    path = write(tmp_path, {"source": "clip.mp4", "readers": "auto"})
+    assert parse("--config", path).readers == 3
+    assert parse("--config", path, "--readers", "1").readers == 1
 
 
 def test_yaml_is_read_where_pyyaml_is(tmp_path):

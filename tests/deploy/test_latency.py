@@ -1,5 +1,7 @@
 """Percentiles of steps."""
 
+import sys
+import threading
 import tracemalloc
 
 import pytest
@@ -53,3 +55,30 @@ def test_a_step_that_raises_is_not_counted():
     with latency.measure("good"):
         pass
     assert list(latency.summary()) == ["good"]
+
+
+def test_threads_that_record_the_same_step_lose_nothing():
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        summaries = [record_by_threads() for _ in range(20)]
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert {summary["samples"] for summary in summaries} == {8 * 500}
+    assert {summary["p50_ms"] for summary in summaries} == {3.5}
+
+
+def record_by_threads():
+    """Record 500 samples of n on thread n of 8, all of one step; return its summary."""
+    latency = Latency()
+
+    def record(number):
+        for _ in range(500):
+            latency.add("step", number)
+
+    threads = [threading.Thread(target=record, args=(float(n),)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return latency.summary()["step"]

@@ -101,6 +101,17 @@ def test_two_runs_send_the_same_events_but_for_latency(tmp_path, clip, models):
     assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("readers", [1, 3])
+def test_number_of_readers_changes_no_event_and_is_told(tmp_path, clip, models, readers):
+    events, stats = tmp_path / "events.jsonl", tmp_path / "stats.json"
+    arguments = ["--source", clip, "--sink", str(events), "--stats", str(stats)]
+    assert program.main(arguments + ["--readers", str(readers)] + models) == 0
+    assert story(read_events(events)) == STORY
+    document = json.loads(stats.read_text())
+    assert (document["source"], document["readers"]) == (clip, readers)
+    assert {document["latency"][step]["samples"] for step in ("decode", "resize")} == {len(SCRIPT)}
+
+
 def test_folder_in_and_folder_out(tmp_path, models):
     folder = write_folder(tmp_path / "images", SCRIPT)
     out = str(tmp_path / "drawn") + "/"
@@ -227,7 +238,13 @@ def test_sink_that_fails_ends_the_run_in_one_line(tmp_path, clip, models, capsys
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--source", "x", "--max-frames", "0"], ["--source", "x", "--runtime", "y"]]
+    "arguments",
+    [
+        [],
+        ["--source", "x", "--max-frames", "0"],
+        ["--source", "x", "--readers", "0"],
+        ["--source", "x", "--runtime", "y"],
+    ],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -322,11 +339,11 @@ def test_dry_run_prints_the_plan_and_touches_nothing(tmp_path, clip, models, cap
     out = tmp_path / "out.mp4"
     arguments = ["--source", clip, "--sink", str(out), "--dry-run", "--record", "clips"]
     arguments += ["--commands", json.dumps(COMMANDS), "--command-sink", "ros2://cmd_vel"]
-    arguments += ["--runtime", "onnxruntime"]
+    arguments += ["--runtime", "onnxruntime", "--readers", "2"]
     assert program.main(arguments + models) == 0
     plan = capsys.readouterr().out
     for part in (
-        "(file); no frame is dropped",
+        "(file); no frame is dropped, readers: 2",
         "tiny-detector, 160x96",
         "runtime onnxruntime",
         "thumbs_up, fist, stop, ok, two;",
