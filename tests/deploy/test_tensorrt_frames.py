@@ -1,6 +1,7 @@
 """Lent frames: reused when nobody holds them, never changed while somebody does."""
 
 import ctypes
+import sys
 import threading
 
 import numpy as np
@@ -143,3 +144,37 @@ def test_other_threads_need_the_context_and_get_it(store):
     thread.join(10)
     assert "no currently active context" in seen[0]
     assert on_gpu(store.put(seen[1], store.stream)).min() == 1
+
+
+def test_threads_that_lend_and_upload_at_once_never_share_a_picture(store):
+    num_threads, num_kept = 4, NUM_LENT // 4 - 1
+    kept = {}
+
+    def work(index):
+        context = store.cuda.Device(0).retain_primary_context()
+        context.push()
+        mine = []
+        for value in range(40):
+            image = store.lend(SHAPE)
+            image[:] = 40 * index + value
+            mine = [*mine, store.upload(image)][-num_kept:]
+            del image
+        kept[index] = mine
+        store.cuda.Context.pop()
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(num_threads)]
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert sorted(kept) == list(range(num_threads))
+    for index, images in kept.items():
+        expected = [40 * index + value for value in range(40 - num_kept, 40)]
+        assert [int(image.min()) for image in images] == expected
+        placed = [on_gpu(store.put(image, store.stream)) for image in images]
+        assert [(image.min(), image.max()) for image in placed] == [(n, n) for n in expected]
