@@ -59,8 +59,9 @@ class Frame(NamedTuple):
     """One picture of a source.
 
     image: (H, W, 3) uint8 BGR, nobody writes into it; number: from 0; time_s: see the module;
-    arrived_s: time.perf_counter() when it was decoded, which took decode_ms; resized: the image
-    at a network's input size, where read_ahead's `prepare` has made it.
+    arrived_s: time.perf_counter() when it was decoded, which took decode_ms, with those that its
+    reader left to others; resized: the image at a network's input size, where read_ahead's
+    `prepare` has made it.
     """
 
     image: np.ndarray
