@@ -22,6 +22,7 @@ from deploy.frames import Frame, find_frames
 NMS_IOUS = (0.3, 0.4, 0.45, 0.5, 0.6, 0.7)
 DBSCAN_EPS = (0.2, 0.3, 0.4)
 COVERAGES = (0.01, 0.05, 0.2)
+INNER = (0.0, 0.9, 0.8, 0.75, 0.7, 0.6)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,6 +76,8 @@ def list_rows(base: Postprocess) -> Iterator[tuple[str, Postprocess]]:
     for coverage in COVERAGES:
         constants = base._replace(coverage_threshold=coverage)
         yield f"coverage_threshold {coverage:g}", constants
+    for share in INNER:
+        yield f"inner_confidence {share:g}", base._replace(inner_confidence=share)
     for eps in DBSCAN_EPS:
         constants = base._replace(cluster="dbscan", eps=eps, min_samples=1.0)
         for confidence in ("sum", "max"):

@@ -47,6 +47,7 @@ class PostprocessConfig:
     confidence: str
     confidence_threshold: float
     minimum_box_height: float
+    inner_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         # NumPy is behind this import; --help and configuration without it stay quick.

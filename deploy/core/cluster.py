@@ -18,6 +18,7 @@ from deploy.core.boxes import (
     take_detections,
 )
 from deploy.core.grid import Grid, decode_cells, find_cells, take_cells
+from deploy.core.nesting import prefer_inner
 from deploy.core.preprocess import boxes_to_image
 from deploy.core.strongest import FEW_CELLS, cells_to_image, keep_strongest
 
@@ -47,6 +48,8 @@ class Postprocess(NamedTuple):
     or the "max".
     confidence_threshold: operating point of the runtime, of precision and recall.
     minimum_box_height: network-input pixels; boxes of this height or less are dropped.
+    inner_confidence: a box gives way to a much smaller one in it that has at least this share of
+    its confidence, in [0, 1] (see deploy.core.nesting); 0 = none does.
     """
 
     cluster: str
@@ -57,13 +60,14 @@ class Postprocess(NamedTuple):
     confidence: str
     confidence_threshold: float
     minimum_box_height: float
+    inner_confidence: float = 0.0
 
 
 def check_postprocess(postprocess: Postprocess) -> Postprocess:
     """Return it unchanged, or raise ValueError naming the field, its value and what is allowed."""
     _check_choice("cluster", postprocess.cluster, CLUSTERS)
     _check_choice("confidence", postprocess.confidence, CONFIDENCES)
-    for name in ("coverage_threshold", "eps", "iou_threshold"):
+    for name in ("coverage_threshold", "eps", "iou_threshold", "inner_confidence"):
         value = getattr(postprocess, name)
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"postprocess.{name} is {value}; expected 0 to 1")
@@ -135,6 +139,9 @@ def cluster_detections(
         ]
         merged = Detections(*(np.concatenate(fields) for fields in zip(*parts)))
     keep = merged.xyxy[:, 3] - merged.xyxy[:, 1] > postprocess.minimum_box_height
+    if postprocess.inner_confidence > 0.0:
+        merged = _prefer_inner(take_detections(merged, keep), postprocess.inner_confidence)
+        keep = np.ones(len(merged.xyxy), bool)
     if apply_confidence_threshold:
         keep &= merged.confidence >= postprocess.confidence_threshold
     order = np.argsort(-merged.confidence, kind="stable")
@@ -162,8 +169,10 @@ def postprocess_maps(
     is_strongest = (postprocess.cluster, postprocess.confidence) == STRONGEST
     if apply_confidence_threshold and is_strongest:
         # A cell below the threshold can neither be a detection nor change a stronger one: without
-        # them there are ten cells instead of two hundred to compare with each other.
-        threshold = max(threshold, _largest_below(postprocess.confidence_threshold))
+        # them there are ten cells instead of two hundred to compare with each other. A weaker one
+        # may still be in the box of a detection.
+        share = postprocess.inner_confidence or 1.0
+        threshold = max(threshold, _largest_below(share * postprocess.confidence_threshold))
     place = find_cells(coverage, bbox, coverage_threshold=threshold)
     if not len(place):
         return no_detections()
@@ -173,6 +182,12 @@ def postprocess_maps(
             input_wh=input_wh,
             iou_threshold=postprocess.iou_threshold,
             minimum_box_height=postprocess.minimum_box_height,
+            inner_confidence=postprocess.inner_confidence,
+            least_confidence=(
+                _largest_below(postprocess.confidence_threshold)
+                if apply_confidence_threshold
+                else 0.0
+            ),
         )
         return cells_to_image(kept, input_wh=input_wh, image_wh=image_wh, resize=resize)
     cells = decode_cells(coverage, bbox, grid, coverage_threshold=threshold)
@@ -188,6 +203,20 @@ def postprocess_maps(
 def _largest_below(value: float) -> float:
     """Return the largest float32 below a value: x > it is x >= value, as float32."""
     return float(np.nextafter(np.float32(value), np.float32(-np.inf)))
+
+
+def _prefer_inner(found: Detections, inner_confidence: float) -> Detections:
+    """As prefer_inner, on arrays."""
+    fields = (-found.confidence, found.class_id) + tuple(found.xyxy.T)
+    cells = prefer_inner(sorted(zip(*(f.tolist() for f in fields))), inner_confidence)
+    if not cells:
+        return no_detections()
+    minus_confidence, class_id, *edges = zip(*cells)
+    return Detections(
+        np.array(edges, np.float32).T,
+        -np.array(minus_confidence, np.float32),
+        np.array(class_id, np.int64),
+    )
 
 
 def _check_choice(name: str, value: str, known: Tuple[str, ...]) -> None:

@@ -13,14 +13,13 @@ from typing import Iterable, List, Tuple
 import numpy as np
 
 from deploy.core.boxes import Detections, WidthHeight, no_detections
+from deploy.core.nesting import Cell, prefer_inner
 from deploy.core.preprocess import affine_to_input
 
 # Each further cell is compared with every detection so far: with more of them arrays are faster.
 FEW_CELLS = 64
 
 Edges = Tuple[float, float, float, float]
-# Minus confidence, class, edges: sorted, the strongest comes first.
-Cell = Tuple[float, int, float, float, float, float]
 
 
 def keep_strongest(
@@ -31,13 +30,16 @@ def keep_strongest(
     input_wh: WidthHeight,
     iou_threshold: float,
     minimum_box_height: float,
+    inner_confidence: float = 0.0,
+    least_confidence: float = 0.0,
 ) -> List[Cell]:
     """Return the cells that no stronger cell of their class overlaps by more than iou_threshold.
 
     edges: (4, N) float32, left, top, right and bottom in network-input pixels; confidence,
     class_id: (N,). Boxes are clipped to the network input first; those that are not finite and, at
-    last, those of minimum_box_height or less are left out. The most confident comes first, ties
-    by class and then by box.
+    last, those of minimum_box_height or less are left out. With inner_confidence boxes give way
+    to inner ones (see prefer_inner), and those at or below least_confidence go after that. The
+    most confident comes first, ties by class and then by box.
     """
     cells = [
         (-score, kind) + _clip((left, top, right, bottom), input_wh)
@@ -51,7 +53,10 @@ def keep_strongest(
     for cell in cells:
         if not _is_suppressed(cell, kept, iou_threshold):
             kept.append(cell)
-    return [cell for cell in kept if cell[5] - cell[3] > minimum_box_height]
+    kept = [cell for cell in kept if cell[5] - cell[3] > minimum_box_height]
+    if inner_confidence <= 0.0:
+        return kept
+    return [c for c in prefer_inner(kept, inner_confidence) if -c[0] > least_confidence]
 
 
 def cells_to_image(

@@ -146,6 +146,8 @@ def _add_detector(
 ) -> app_config.DetectorFile:
     precision = _precision(request, model)
     tensorrt = request.release.tensorrt
+    if model.postprocess is not None and model.postprocess.inner_confidence > 0.0:
+        notes.append("nvinfer does not know inner_confidence: a forearm may count as a hand")
     if request.engine is not None:
         refuse_blanks("--engine", request.engine)
         notes.append(f"detector: the prebuilt engine {request.engine}")

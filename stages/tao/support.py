@@ -91,6 +91,8 @@ def _check_postprocess(postprocess: Postprocess) -> Iterator[str]:
     for name in FRACTIONS:
         if not 0.0 <= getattr(postprocess, name) <= 1.0:
             yield f"postprocess.{name} is {getattr(postprocess, name)} (TAO: 0 to 1)"
+    if postprocess.inner_confidence > 0.0:
+        yield f"postprocess.inner_confidence is {postprocess.inner_confidence} (TAO: 0.0)"
     if postprocess.cluster == "dbscan" and postprocess.min_samples > 1.0:
         yield f"postprocess.min_samples is {postprocess.min_samples} (TAO: at most 1)"
 

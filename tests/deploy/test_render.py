@@ -9,7 +9,7 @@ import pytest
 from deploy import render
 from deploy.core.cluster import Postprocess
 from deploy.core.grid import Grid
-from deploy.core.model_json import add_sha256, write_model_json
+from deploy.core.model_json import add_sha256, read_model_json, write_model_json
 from deploy.core.preprocess import Preprocess
 from deploy.deepstream import margin_app
 from deploy.deepstream.app_config import DetectorFile, detector_groups, write_ini
@@ -295,3 +295,14 @@ def test_guide_names_tracker_container_and_precision(folders, version, expected)
     assert f"- tracker: {expected}\n" in guide
     assert re.search(rf"nvcr\.io/nvidia/deepstream(-l4t)?:{version}", guide)
     assert "detector.onnx as int8" in guide
+
+
+def test_guide_says_that_nvinfer_does_not_prefer_inner_boxes(folders):
+    for share in (0.0, 0.75):
+        info = read_model_json(folders / "detector")
+        rule = info.postprocess._replace(inner_confidence=share)
+        write_model_json(folders / "detector", info._replace(postprocess=rule))
+        out = folders / f"out{share}"
+        assert deepstream(folders, out=out) == 0
+        guide = (out / "README.md").read_text(encoding="utf-8")
+        assert ("nvinfer does not know inner_confidence" in guide) == (share > 0.0)

@@ -252,6 +252,7 @@ def test_only_the_strongest_cells_count():
         ("eps", 1.5, "postprocess.eps is 1.5; expected 0 to 1"),
         ("coverage_threshold", float("nan"), "expected 0 to 1"),
         ("minimum_box_height", -1.0, "expected 0 or more"),
+        ("inner_confidence", 1.5, "postprocess.inner_confidence is 1.5; expected 0 to 1"),
     ],
 )
 def test_a_wrong_constant_is_named(field, value, message):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deploy.core import cluster
-from deploy.core.boxes import box_iou, clip_boxes
+from deploy.core.boxes import box_iou, clip_boxes, take_detections
 from deploy.core.cluster import Postprocess, postprocess_maps
 from deploy.core.grid import Grid, decode_cells
 from deploy.core.preprocess import RESIZES
@@ -33,6 +33,7 @@ def constants(draw):
         confidence="max",
         confidence_threshold=draw(st.sampled_from((0.0, 0.3, 0.5, 0.8, 1.5))),
         minimum_box_height=draw(st.sampled_from((0.0, 4.0, 24.0))),
+        inner_confidence=draw(st.sampled_from((0.0, 0.5, 0.75, 1.0))),
     )
 
 
@@ -104,6 +105,23 @@ def test_few_cells_with_any_edges_give_the_same_bits(seed, num_cells, postproces
     heights = np.abs(boxes[:, 3] - boxes[:, 1] - postprocess.minimum_box_height)
     hypothesis.assume(not ((heights > 0) & (heights < 1e-4)).any())
     assert_same(find_both_ways(coverage, bbox, Grid(), postprocess, view))
+
+
+@PROPERTY
+@hypothesis.given(SEEDS, COUNTS, st.sampled_from((1, 2)), constants(), views())
+def test_the_operating_point_takes_nothing_but_the_weaker_detections_away(
+    seed, num_cells, num_classes, postprocess, view
+):
+    """Fewer cells are looked at for it; what is left of them is the same."""
+    coverage, bbox = draw_maps(seed, num_classes=num_classes, num_cells=num_cells, is_exact=True)
+    everything, sure = (
+        postprocess_maps(
+            coverage, bbox, EXACT, postprocess, **dict(view, apply_confidence_threshold=is_sure)
+        )
+        for is_sure in (False, True)
+    )
+    is_kept = everything.confidence >= np.float32(postprocess.confidence_threshold)
+    assert_same([sure, take_detections(everything, is_kept)])
 
 
 @pytest.mark.parametrize("num_cells", [FEW_CELLS, FEW_CELLS + 1])

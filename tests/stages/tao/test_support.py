@@ -49,7 +49,10 @@ def test_a_thin_network_is_refused() -> None:
         check_train(thin, section(TrainConfig, "train/tao"), POSTPROCESS)
 
 
-@pytest.mark.parametrize(("name", "value"), [("confidence_threshold", 1.5), ("min_samples", 2.0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("confidence_threshold", 1.5), ("min_samples", 2.0), ("inner_confidence", 0.75)],
+)
 def test_what_tao_s_validator_refuses_is_refused_before(name: str, value: float) -> None:
     odd = POSTPROCESS._replace(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(TaoError, match=f"postprocess.{name} is {value}"):
