@@ -13,6 +13,7 @@ from tests.deploy import tiny_models
 from tests.deploy.recorded_pycuda import make_pycuda
 from tests.deploy.recorded_tensorrt import make_tensorrt
 
+# The recorded TensorRT answers by ONNX Runtime, the real one parses ONNX itself.
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 CACHE = "TRT-8503-EntropyCalibration2\ninput_1: 3c010204\n"
 
@@ -26,24 +27,24 @@ def use_device(monkeypatch, version="8.5", *, trt=None, cuda=None):
     return libraries
 
 
-def write_detector(folder, *, cache=CACHE):
-    """Write the tiny detector with a calibration cache; without onnx a NumPy one."""
+def write_detector(folder, *, cache=CACHE, as_onnx=HAS_ONNX):
+    """Write the tiny detector with a calibration cache; a NumPy one unless as_onnx."""
     folder.mkdir(parents=True, exist_ok=True)
     info = tiny_models.detector_info()
     info = info._replace(files=dict(info.files, calibration="calibration_qat.bin"))
     (folder / "calibration_qat.bin").write_text(cache, encoding="ascii")
-    return _write(folder, info, tiny_models.write_detector, tiny_models.detect)
+    return _write(folder, info, tiny_models.write_detector, tiny_models.detect, as_onnx)
 
 
-def write_classifier(folder):
-    """Write the tiny classifier; without onnx a NumPy one."""
+def write_classifier(folder, *, as_onnx=HAS_ONNX):
+    """Write the tiny classifier; a NumPy one unless as_onnx."""
     folder.mkdir(parents=True, exist_ok=True)
     info = tiny_models.classifier_info()
-    return _write(folder, info, tiny_models.write_classifier, tiny_models.classify)
+    return _write(folder, info, tiny_models.write_classifier, tiny_models.classify, as_onnx)
 
 
-def _write(folder, info, write_onnx, compute):
-    if HAS_ONNX:
+def _write(folder, info, write_onnx, compute, as_onnx):
+    if as_onnx:
         write_onnx(folder)
     else:
         for role in ("fp32", "qdq"):
@@ -51,7 +52,7 @@ def _write(folder, info, write_onnx, compute):
                 (folder / info.files[role]).write_bytes(f"numpy:{info.kind}".encode())
     info = add_sha256(folder, info)
     write_model_json(folder, info)
-    if not HAS_ONNX:
+    if not as_onnx:
         write_numpy_reference(folder, info, compute)
     return folder
 

@@ -52,7 +52,7 @@ def test_recorded_module_of_this_version_has_its_names():
 
 @pytest.fixture
 def detector(tmp_path):
-    return write_detector(tmp_path / "detector")
+    return write_detector(tmp_path / "detector", as_onnx=True)
 
 
 def random_batch(num):
@@ -182,7 +182,7 @@ def test_frames_and_regions_are_made_as_on_the_cpu(tmp_path, detector):
     expected = image_to_tensor(image, input_wh=(160, 96))
     assert np.percentile(np.abs(seen[0] - expected), 99) <= 1.001 / 255
 
-    classifier = write_classifier(tmp_path / "classifier")
+    classifier = write_classifier(tmp_path / "classifier", as_onnx=True)
     assert build(["--model", str(classifier), "--precision", "fp32", "--unchecked"]) == 0
     regions = np.array([[100.2, 50.7, 400.1, 350.9], [-80, -60, 200, 220]], np.float32)
     with open_engine(classifier, runtime="tensorrt") as engine:
@@ -264,7 +264,7 @@ def test_lent_frames_go_up_on_another_thread_and_answer_as_arrays_do(detector):
 
 @needs_nvcc
 def test_program_looks_ahead_and_tells_what_frames_one_by_one_do(tmp_path, detector):
-    classifier = write_classifier(tmp_path / "classifier")
+    classifier = write_classifier(tmp_path / "classifier", as_onnx=True)
     for folder in (detector, classifier):
         assert build(["--model", str(folder), "--precision", "fp32", "--unchecked"]) == 0
     hands = [[("fist" if n < 20 else "ok", 40 + 8 * n, 64)] for n in range(40)]
