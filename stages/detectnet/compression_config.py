@@ -125,7 +125,8 @@ class RetrainConfig:
 
     weights: what training starts with. "pruned": the weights that pruning left. "fresh": only the
     shape is kept, its weights are drawn from float_fit.seed; with as many epochs as both trainings
-    of a pruned network take, one schedule from there gives the better network (docs/results.md).
+    of a pruned network take, one schedule from there gives the better network on drawn hands, and
+    on real ones finds less in unseen rooms (docs/results.md).
     float_fit: ordinary training of that network, null = none, which "fresh" does not allow. Then
     ranges are calibrated, and qat_fit trains on with every convolution's weights and inputs
     rounded to 8 bits.
