@@ -1,9 +1,8 @@
 """A stand-in for tensorrt 7.1, 8.4, 8.5, 10.3 and 11.0, written from NVIDIA's documentation.
 
 Each version has the names that it really has, and no others, so that code which asks for features
-with hasattr meets what it would meet on a Jetson. An "engine" holds the model's file; running it
-runs the file in ONNX Runtime, or, where that is not installed, the NumPy model that a file of the
-bytes `numpy:detector` or `numpy:classifier` stands for.
+with hasattr meets what it would meet on a Jetson. An "engine" holds the model's file, and running
+it runs the file (recorded_models.py).
 """
 
 import base64
@@ -13,14 +12,10 @@ import types
 
 import numpy as np
 
-from tests.deploy import tiny_models
 from tests.deploy.recorded_graphs import do
+from tests.deploy.recorded_models import read_tensors, run_file
 
 MAGIC = b"recorded tensorrt "
-NUMPY_MODELS = {
-    b"numpy:detector": (tiny_models.detector_info, tiny_models.detect),
-    b"numpy:classifier": (tiny_models.classifier_info, tiny_models.classify),
-}
 VERSIONS = {
     "7.1": "7.1.3.0",
     "8.4": "8.4.1.5",
@@ -86,35 +81,6 @@ def make_enum(name, words):
     """Return a namespace of numbered members."""
     members = {w: Member(n, f"{name}.{w}") for n, w in enumerate(words)}
     return types.SimpleNamespace(**members)
-
-
-def read_tensors(content):
-    """Return a file's input and outputs, (name, shape with -1), and its convolutions' inputs."""
-    if content in NUMPY_MODELS:
-        info = NUMPY_MODELS[content][0]()
-        outputs = [(name, (-1,) + tuple(shape)) for name, shape in info.outputs.items()]
-        return (info.input_name, (-1,) + tuple(info.input_shape)), outputs, [info.input_name]
-    import onnx
-
-    graph = onnx.load_from_string(content).graph
-
-    def entry(value):
-        sizes = value.type.tensor_type.shape.dim
-        return value.name, tuple(size.dim_value or -1 for size in sizes)
-
-    rounded = [node.input[0] for node in graph.node if node.op_type == "Conv"]
-    return entry(graph.input[0]), [entry(value) for value in graph.output], rounded
-
-
-def run_file(content, batch):
-    """Return the outputs of a file by name."""
-    if content in NUMPY_MODELS:
-        return NUMPY_MODELS[content][1](batch)
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_outputs()]
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: batch})))
 
 
 def make_tensorrt(version, *, fast_int8=True, dla_cores=0, spoil=None, memory_fails=False):

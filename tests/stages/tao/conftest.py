@@ -85,6 +85,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{place}/docker.sock")
     monkeypatch.setenv("STANDIN_STATE", str(folder))
     monkeypatch.setattr("stages.tao.steps.POLL_S", 0.02)
+    usage = shutil.disk_usage("/")._replace(free=10**12)
+    monkeypatch.setattr("stages.tao.preflight.shutil.disk_usage", lambda path: usage)
     for name in ("TAO_KEY", "OVERRIDE_REGISTRY", "CI_PROJECT_DIR"):
         monkeypatch.delenv(name, raising=False)
     with serve(place / "docker.sock", folder):
