@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from stages.detectnet.compute import Alone, Fabric
 from stages.detectnet.config import LossConfig
 from stages.detectnet.losses import LossTerms, compute_losses
 from stages.detectnet.model import Outputs
@@ -43,6 +44,20 @@ class Teacher(NamedTuple):
 def frozen_copy(network: nn.Module) -> nn.Module:
     """Copy a network that is only to be asked: in evaluation mode, without gradients."""
     return copy.deepcopy(network).eval().requires_grad_(False)
+
+
+def place_teacher(
+    fabric: Fabric, teacher: Teacher | None, memory_format: torch.memory_format
+) -> Teacher | None:
+    """Copy the teacher to the device; without gradients it is no business of other processes.
+
+    None without one, and for one that has no share in the loss.
+    """
+    if teacher is None or teacher.weight == 0.0:
+        return None
+    network = frozen_copy(teacher.network).to(fabric.device)
+    network.to(memory_format=memory_format)  # type: ignore[call-overload]
+    return teacher._replace(network=Alone(fabric, network))
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ calibration, QAT.
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,18 +80,11 @@ def retrain_model(
     if work_dir is not None:
         # The phases know their runs by shape and settings, which say nothing of the first weights.
         work_dir = work_dir / config.weights
+    fit_phase = partial(
+        _fit_phase, samples_train, samples_val, postprocess=postprocess, work_dir=work_dir
+    )
     if config.float_fit is not None:
-        float_result = fit(
-            model,
-            samples_train,
-            samples_val,
-            config.float_fit,
-            postprocess=postprocess,
-            work_dir=work_dir / "float" if work_dir else None,
-            log=log,
-            section="retrain.float_fit",
-            teacher=imitated,
-        )
+        float_result = fit_phase("float", model, config.float_fit, log=log, teacher=imitated)
         if _count_steps(samples_train, config.float_fit) < config.batch_norm_steps:
             _measure_batch_norm(model.to(device), samples_train, config)
     images = config.calibration.images
@@ -99,19 +93,41 @@ def retrain_model(
     ptq_metrics: dict[str, float] = {}
     if samples_val is not None:
         ptq_metrics = validate(quantized, samples_val, postprocess, device=device)
-    qat_result = fit(
+    qat_result = fit_phase(
+        "qat",
         quantized,
-        samples_train,
-        samples_val,
         config.qat_fit,
-        postprocess=postprocess,
-        work_dir=work_dir / "qat" if work_dir else None,
         log=_counted_on(log, len(float_result.history) if float_result else 0),
-        section="retrain.qat_fit",
         teacher=imitated if config.distill_fade_frac == 0.0 else None,
     )
     assert isinstance(qat_result.model, DetectNet)
     return Retrained(qat_result.model, float_result, ptq_metrics, qat_result)
+
+
+def _fit_phase(
+    samples_train: Samples,
+    samples_val: Samples | None,
+    name: str,
+    model: DetectNet,
+    config: FitConfig,
+    *,
+    postprocess: Postprocess,
+    work_dir: Path | None,
+    log: Log | None,
+    teacher: Teacher | None,
+) -> FitResult:
+    """Train in place as retrain.NAME_fit says; its checkpoints have a folder NAME of their own."""
+    return fit(
+        model,
+        samples_train,
+        samples_val,
+        config,
+        postprocess=postprocess,
+        work_dir=work_dir / name if work_dir else None,
+        log=log,
+        section=f"retrain.{name}_fit",
+        teacher=teacher,
+    )
 
 
 def _starting_network(

@@ -23,7 +23,7 @@ from stages.detectnet.augment import augment_batch
 from stages.detectnet.compute import Alone, Fabric, open_fabric
 from stages.detectnet.config import FitConfig
 from stages.detectnet.data import Samples
-from stages.detectnet.distillation import Teacher, ask_teacher, frozen_copy, imitation_losses
+from stages.detectnet.distillation import Teacher, ask_teacher, imitation_losses, place_teacher
 from stages.detectnet.ema import WeightAverage
 from stages.detectnet.feed import Feed, Shard, count_steps, epoch_order, seeded
 from stages.detectnet.finite import check_finite
@@ -190,7 +190,7 @@ def _prepare(
         absorb_biases_inplace(model)
     memory_format = choose_memory_format(model, fabric.device)
     model.to(memory_format=memory_format)  # type: ignore[call-overload]
-    placed = _place_teacher(fabric, teacher, memory_format)
+    placed = place_teacher(fabric, teacher, memory_format)
     optimizer = build_optimizer(model, config.optimizer)
     # The compiled module is a view of the model, whose own names and methods stay.
     forward = torch.compile(model) if config.compile else model
@@ -201,17 +201,6 @@ def _prepare(
         fabric, network, feed, samples.stems, samples.input_wh, config, memory_format, placed
     )
     return run, FitState(model, optimizer, average, initial_weights(config.loss))
-
-
-def _place_teacher(
-    fabric: Fabric, teacher: Teacher | None, memory_format: torch.memory_format
-) -> Teacher | None:
-    """Copy the teacher to the device; without gradients it is no business of other processes."""
-    if teacher is None or teacher.weight == 0.0:
-        return None
-    network = frozen_copy(teacher.network).to(fabric.device)
-    network.to(memory_format=memory_format)  # type: ignore[call-overload]
-    return teacher._replace(network=Alone(fabric, network))
 
 
 def _train_epoch(run: _Run, state: FitState) -> HistoryRow:

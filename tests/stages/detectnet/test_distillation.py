@@ -46,8 +46,15 @@ def new_student() -> DetectNet:
     return DetectNet(build_architecture(10, width=4, input_wh=list(INPUT_WH)))
 
 
-def imitate(student: nn.Module, teacher: nn.Module, config: FitConfig) -> FitResult:
-    """Train with the teacher's targets alone."""
+def imitate(
+    student: nn.Module,
+    teacher: nn.Module,
+    config: FitConfig,
+    *,
+    weight: float = 1.0,
+    fade_frac: float = 0.0,
+) -> FitResult:
+    """Train with the teacher's targets, alone unless weight is less."""
     return fit(
         student,
         SAMPLES,
@@ -55,7 +62,7 @@ def imitate(student: nn.Module, teacher: nn.Module, config: FitConfig) -> FitRes
         config,
         postprocess=POSTPROCESS,
         work_dir=None,
-        teacher=Teacher(teacher, 1.0),
+        teacher=Teacher(teacher, weight, fade_frac),
     )
 
 
@@ -174,16 +181,7 @@ def test_a_share_that_fades_lies_between_none_and_one_that_stays() -> None:
 
     def losses(weight: float, fade_frac: float) -> list[float]:
         config = dataclasses.replace(IMITATION, epochs=6, learning_rate=1e-5)
-        teacher = Teacher(tiny_model(), weight, fade_frac)
-        result = fit(
-            new_student(),
-            SAMPLES,
-            None,
-            config,
-            postprocess=POSTPROCESS,
-            work_dir=None,
-            teacher=teacher,
-        )
+        result = imitate(new_student(), tiny_model(), config, weight=weight, fade_frac=fade_frac)
         return [row["loss"] for row in result.history]
 
     truth, stays, fades = losses(0.0, 0.0), losses(0.5, 0.0), losses(0.5, 1.0)
