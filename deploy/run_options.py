@@ -98,7 +98,7 @@ def _add_source_arguments(parser: argparse.ArgumentParser) -> None:
         default=AUTO,
         metavar="N",
         help="of a video file, side by side: each decodes all of it and converts every N-th frame "
-        "only (default: auto, 3 from 16 cores on, 2 from 8 on, else 1)",
+        "only (default: auto, 2 from 8 cores on, else 1)",
     )
     group.add_argument("--max-frames", type=positive(int), metavar="N", help="stop after N")
     group.add_argument(

@@ -105,8 +105,12 @@ def draw_changes(
     rule: RoiRule,
     *,
     size_px: int,
+    turns_deg: np.ndarray | None = None,
 ) -> list[Change]:
-    """Draw the changes of a batch of crops whose hands are boxes (N, 4) in crop pixels."""
+    """Draw the changes of a batch of crops whose hands are boxes (N, 4) in crop pixels.
+
+    turns_deg: (N,) by how much each is turned instead of a random angle; NaN = by that one.
+    """
     config = config if config.enabled else NO_CHANGE
     num = len(boxes)
     shift, scale = config.box_shift_frac, config.box_scale_frac
@@ -116,6 +120,8 @@ def draw_changes(
     if config.region_scale_max:
         regions = _scale_regions(regions, generator, scale_max=config.region_scale_max)
     angles = generator.uniform(-config.rotate_max_deg, config.rotate_max_deg, num)
+    if turns_deg is not None:
+        angles = np.where(np.isnan(turns_deg), angles, turns_deg)
     is_flipped = generator.random(num) < config.flip_probability
     return [
         Change(region_matrix(region, size_px=size_px, angle_deg=angle, flip=flip), *rest)

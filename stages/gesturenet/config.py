@@ -62,7 +62,9 @@ class GestureAugmentConfig:
     erase_max_frac: longest side of the erased rectangle in crop sides.
 
     What follows is off by default. region_scale_max: the region's size is changed by exp of up to
-    this, to either side, as detectors draw looser or tighter boxes. background_probability: crops
+    this, to either side, as detectors draw looser or tighter boxes. turned_probability: crops that
+    are turned and taught as `random` (stages/gesturenet/turning.py); gestures then point
+    turned_min_deg or more away from upwards. background_probability: crops
     of gesture.folders whose background is plain (stages/gesturenet/backgrounds.py) get another
     one. gamma_max: the exponent is exp of up to this, to either side. shade_max: change of
     brightness across half a crop.
@@ -85,6 +87,8 @@ class GestureAugmentConfig:
     erase_probability: float = 0.2
     erase_max_frac: float = 0.3
     region_scale_max: float = 0.0
+    turned_probability: float = 0.0
+    turned_min_deg: float = 90.0
     background_probability: float = 0.0
     gamma_max: float = 0.0
     grey_probability: float = 0.0
@@ -104,6 +108,7 @@ class GestureAugmentConfig:
         require_range("gesture.augment.box_shift_frac", self.box_shift_frac, 0.0, 0.2)
         require_range("gesture.augment.box_scale_frac", self.box_scale_frac, 0.0, 0.2)
         require_range("gesture.augment.region_scale_max", self.region_scale_max, 0.0, 1.0)
+        require_range("gesture.augment.turned_min_deg", self.turned_min_deg, 60.0, 180.0)
         require_range("gesture.augment.rotate_max_deg", self.rotate_max_deg, 0.0, 180.0)
         require_range("gesture.augment.lowres_min_px", self.lowres_min_px, 8, INPUT_WH[0])
         require_range("gesture.augment.shade_max", self.shade_max, 0.0, 1.0)

@@ -22,12 +22,11 @@ Item = TypeVar("Item")
 
 
 class Resident(NamedTuple):
-    """Crops and, on the device, their images (N, S, S, 3) uint8 BGR, class ids (N,) and scene;
-    mask_of: which of the scene's masks belongs to a crop, by index."""
+    """Crops and, on the device, their images (N, S, S, 3) uint8 BGR and scene; mask_of: which of
+    the scene's masks belongs to a crop, by index."""
 
     crops: Crops
     images: torch.Tensor
-    class_id: torch.Tensor
     backgrounds: Backgrounds | None
     scene: Scene | None
     mask_of: dict[int, int]
@@ -44,8 +43,7 @@ def prepare_device(
         pictures = torch.from_numpy(np.ascontiguousarray(backgrounds.pictures))
         scene = Scene(pictures.to(device), torch.from_numpy(masks).to(device))
     images = torch.from_numpy(np.ascontiguousarray(crops.images)).to(device)
-    class_id = torch.from_numpy(crops.class_id).to(device)
-    return Resident(crops, images, class_id, backgrounds, scene, mask_of)
+    return Resident(crops, images, backgrounds, scene, mask_of)
 
 
 def device_batches(
@@ -71,7 +69,7 @@ def make_batch(resident: Resident, plan: Plan) -> Batch:
         )
     pictures = apply_changes(images, plan.changes, size_px=plan.size_px)
     joints = planned_joints(resident.crops, plan).to(device)
-    return Batch(pictures, resident.class_id[where], joints)
+    return Batch(pictures, torch.from_numpy(plan.class_id).to(device), joints)
 
 
 def run_ahead(items: Iterator[Item]) -> Iterator[Item]:

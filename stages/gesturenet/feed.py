@@ -20,6 +20,7 @@ from stages.gesturenet.backgrounds import (
 from stages.gesturenet.config import GESTURES, INPUT_WH, GestureConfig
 from stages.gesturenet.crops import NO_GESTURE, Crops
 from stages.gesturenet.sampling import DRAWN, balanced_order, mixed_order, source_names
+from stages.gesturenet.turning import draw_turns, taught_classes
 
 NUM_BACKGROUNDS = 400
 
@@ -34,10 +35,11 @@ class Batch(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What becomes of the crops of one batch: indices (B,), and of each its change, and what is
-    set behind it (None: nothing)."""
+    """What becomes of the crops of one batch: indices (B,), and of each what it is taught as (B,)
+    int64, its change, and what is set behind it (None: nothing)."""
 
     indices: np.ndarray
+    class_id: np.ndarray
     changes: list[Change]
     behind: list[Behind | None]
     size_px: int
@@ -59,9 +61,7 @@ def training_batches(
     """
     for plan in plan_epoch(crops, config, epoch, rule=rule, backgrounds=backgrounds):
         images = crops_to_tensor(_changed(crops, plan, pool, backgrounds))
-        yield Batch(
-            images, torch.from_numpy(crops.class_id[plan.indices]), planned_joints(crops, plan)
-        )
+        yield Batch(images, torch.from_numpy(plan.class_id), planned_joints(crops, plan))
 
 
 def plan_epoch(
@@ -79,10 +79,28 @@ def plan_epoch(
     for start in range(0, len(order), config.batch_size):
         indices = order[start : start + config.batch_size]
         if len(indices) > 1 or start == 0:  # batch normalisation has no variance for a single crop
-            boxes = crops.boxes[indices]
-            changes = draw_changes(boxes, generator, config.augment, rule, size_px=size_px)
-            behind = _draw_behind(indices, generator, config, backgrounds)
-            yield Plan(indices, changes, behind, size_px)
+            yield _plan_batch(
+                crops, indices, generator, config, rule, size_px=size_px, backgrounds=backgrounds
+            )
+
+
+def _plan_batch(
+    crops: Crops,
+    indices: np.ndarray,
+    generator: np.random.Generator,
+    config: GestureConfig,
+    rule: RoiRule,
+    *,
+    size_px: int,
+    backgrounds: Backgrounds | None,
+) -> Plan:
+    boxes, class_id = crops.boxes[indices], crops.class_id[indices]
+    turns = draw_turns(crops.joints[indices], class_id, generator, config.augment)
+    changes = draw_changes(
+        boxes, generator, config.augment, rule, size_px=size_px, turns_deg=turns
+    )
+    behind = _draw_behind(indices, generator, config, backgrounds)
+    return Plan(indices, taught_classes(class_id, turns), changes, behind, size_px)
 
 
 def planned_joints(crops: Crops, plan: Plan) -> torch.Tensor:

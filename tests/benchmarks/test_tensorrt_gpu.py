@@ -83,6 +83,9 @@ def test_every_engine_loop_and_bad_input_is_in_the_document(
         engines["detector"]["p50_ms"] + engines["gesture"]["p50_ms"], abs=1e-3
     )
     assert loop["period_ratio"] == pytest.approx(loop["period_ms"] / loop["engines_ms"], abs=1e-2)
+    assert loop["mean_ms"] == pytest.approx(
+        1e3 * loop["deploy.run"]["seconds"] / loop["deploy.run"]["frames"], abs=1e-3
+    )
     assert loop["is_within"] == (loop["period_ms"] <= 1.3 * loop["engines_ms"])
     assert set(document["loops"]["detector fp16"]["gpu_copies_ms"]) == {"detector"}
     answers = document["bad_input"]

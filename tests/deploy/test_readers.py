@@ -49,7 +49,7 @@ def assert_same(frames, expected):
 
 
 @pytest.mark.parametrize(
-    ("num_cores", "readers"), [(1, 1), (2, 1), (7, 1), (8, 2), (15, 2), (16, 3), (128, 3)]
+    ("num_cores", "readers"), [(1, 1), (2, 1), (7, 1), (8, 2), (15, 2), (16, 2), (128, 2)]
 )
 def test_auto_by_cores(num_cores, readers):
     assert auto_readers(num_cores) == readers
