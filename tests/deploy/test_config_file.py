@@ -57,9 +57,9 @@ def test_command_line_replaces_what_the_file_says(tmp_path):
 
 def test_number_of_readers_is_chosen_by_the_machine_unless_it_is_given(tmp_path, monkeypatch):
     monkeypatch.setattr("deploy.readers.available_cpus", lambda: 16)
-    assert parse("--source", "clip.mp4").readers == 3
+    assert parse("--source", "clip.mp4").readers == 2
     path = write(tmp_path, {"source": "clip.mp4", "readers": "auto"})
-    assert parse("--config", path).readers == 3
+    assert parse("--config", path).readers == 2
     assert parse("--config", path, "--readers", "1").readers == 1
 
 
