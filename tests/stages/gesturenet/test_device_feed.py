@@ -19,7 +19,9 @@ RULE = RoiRule()
 CONFIG = GestureConfig(
     batch_size=8,
     resolutions=[64],
-    augment=GestureAugmentConfig(noise_probability=0.0, background_probability=0.5),
+    augment=GestureAugmentConfig(
+        noise_probability=0.0, background_probability=0.5, turned_probability=0.5
+    ),
 )
 
 
