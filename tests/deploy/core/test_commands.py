@@ -5,6 +5,7 @@ import json
 import pytest
 
 from deploy.core.commands import (
+    Arm,
     Command,
     Commander,
     CommandRule,
@@ -79,6 +80,40 @@ def test_stories(story, expected):
     assert commander.decision.command.name == expected
 
 
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [
+        # A hand that rests like a gesture, and one that shows the arming gesture first.
+        ([(0, "begin", "thumbs_up", 1)], "stop"),
+        ([(0, "begin", "ok", 1), (1, "end", "ok", 1), (2, "begin", "thumbs_up", 1)], "forward"),
+        # The next gesture may follow without a gap, and the arming one may be held for long.
+        ([(0, "begin", "ok", 1), (2.5, "hold", "ok", 1), (5, "begin", "two", 1)], "left"),
+        # Too late; each gesture of an armed hand keeps it armed.
+        ([(0, "begin", "ok", 1), (1, "end", "ok", 1), (4.5, "begin", "thumbs_up", 1)], "stop"),
+        (
+            [
+                (0, "begin", "ok", 1),
+                (2, "begin", "thumbs_up", 1),
+                (4, "end", "thumbs_up", 1),
+                (6, "begin", "two", 1),
+            ],
+            "left",
+        ),
+        # Another hand is not armed by it, nor is this one once it was lost.
+        ([(0, "begin", "ok", 1), (1, "begin", "two", 2)], "stop"),
+        ([(0, "begin", "ok", 1), (1, "lost", None, 1), (2, "begin", "two", 1)], "stop"),
+        # The safe command needs no arming, and a gesture that is not obeyed takes nothing over.
+        ([(0, "begin", "ok", 1), (1, "begin", "two", 1), (2, "begin", "stop", 2)], "stop"),
+        ([(0, "begin", "ok", 1), (1, "begin", "two", 1), (1.5, "begin", "two", 2)], "left"),
+    ],
+)
+def test_hands_count_once_they_have_shown_the_arming_gesture(story, expected):
+    commander = Commander(RULE._replace(deadline_s=60.0, arm=Arm("ok", for_s=3.0)))
+    for now_s, phase, gesture, track in story:
+        commander.update(event(phase, gesture, track), now_s=now_s)
+    assert commander.decision.command.name == expected
+
+
 def test_reasons_name_the_hand():
     commander = Commander(RULE)
     assert commander.decision == Decision(STOP, "start")
@@ -102,6 +137,10 @@ def test_rule_from_json():
     }
     rule = parse_rule(json.loads(json.dumps(document)), classes=CLASSES)
     assert rule == CommandRule({"thumbs_up": FORWARD, "stop": STOP}, STOP, 0.8, 20.0)
+    document["arm"] = {"gesture": "stop"}
+    assert parse_rule(document, classes=CLASSES) == rule._replace(arm=Arm("stop", 5.0))
+    document["arm"]["for_ms"] = 1500
+    assert parse_rule(document) == rule._replace(arm=Arm("stop", 1.5))
 
 
 @pytest.mark.parametrize(
@@ -119,6 +158,16 @@ def test_rule_from_json():
         ({"gestures": {"ok": {"name": "x"}}, "deadline_ms": 500}, "more than the 500 ms"),
         ({"gestures": {"ok": {"name": "x"}}, "rate_hz": 0}, "rate_hz is 0"),
         ({"gestures": {"ok": {"name": "x"}}, "speed": 1}, "unknown key 'speed'"),
+        ({"gestures": {"ok": {"name": "x"}}, "arm": "stop"}, "arm is 'stop', expected an object"),
+        ({"gestures": {"ok": {"name": "x"}}, "arm": {}}, "arm.gesture is None, expected one of"),
+        (
+            {"gestures": {"ok": {"name": "x"}}, "arm": {"gesture": "wave"}},
+            "arm.gesture is 'wave', expected one of thumbs_up",
+        ),
+        (
+            {"gestures": {"ok": {"name": "x"}}, "arm": {"gesture": "ok", "for_ms": 0}},
+            "arm.for_ms is 0, expected more than 0",
+        ),
     ],
 )
 def test_wrong_rule_is_one_line_that_names_the_key(document, message):
