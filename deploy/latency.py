@@ -74,10 +74,11 @@ class _Latest:
 
 
 def summarize(milliseconds: Union[Sequence[float], np.ndarray]) -> Dict[str, float]:
-    """Return min_ms, p50_ms, p90_ms, p99_ms and samples of a non-empty list."""
+    """Return p50_ms, p90_ms, p99_ms, mean_ms, min_ms and samples of a non-empty list."""
     values = np.asarray(milliseconds, np.float64)
     percentiles = np.percentile(values, PERCENTILES)
     summary = {f"p{p}_ms": round(float(value), 4) for p, value in zip(PERCENTILES, percentiles)}
+    summary["mean_ms"] = round(float(values.mean()), 4)
     summary["min_ms"] = round(float(values.min()), 4)
     summary["samples"] = len(values)
     return summary

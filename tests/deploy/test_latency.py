@@ -12,6 +12,7 @@ from deploy.latency import SAMPLES, Latency, summarize
 def test_percentiles_by_hand():
     # 101 values 0 ... 100: the p-th percentile is p.
     assert summarize(list(range(101))) == {
+        "mean_ms": 50.0,
         "min_ms": 0.0,
         "p50_ms": 50.0,
         "p90_ms": 90.0,

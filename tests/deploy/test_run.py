@@ -150,6 +150,7 @@ def test_statistics_hold_every_step(tmp_path, clip, models):
         "write",
     }
     assert set(document["latency"]["detect"]) == {
+        "mean_ms",
         "min_ms",
         "p50_ms",
         "p90_ms",
