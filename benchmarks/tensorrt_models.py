@@ -8,7 +8,7 @@
 (minutes on 2 CPU cores.) OUT/models/NAME: copies of model folders, each with reference.npz, the
 answers of ONNX Runtime; OUT/expected.json: ONNX Runtime's average precision of detectors on the
 labelled frames, which are copied to OUT/images and OUT/labels; OUT/clip.mp4: a 1280x720 clip of
-the pictures in a folder, drawn without one.
+the pictures in a folder, over each of which the camera moves for a while; drawn without one.
 
 "int8" in expected.json are ONNX Runtime's integer kernels, "int8_unfused" the Q/DQ file node by
 node in floating point, which is what the file says: the kernels round where the file does not.
@@ -26,7 +26,7 @@ import itertools
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,9 @@ STEPS = 4
 # Keeps a sum of two branches at the size of one.
 BRANCH_GAIN = 0.7
 CLIP_WH = (1280, 720)
+# Of a clip of pictures: how many frames show one, and by how much it is larger than they are.
+SHOT = 200
+MARGIN = 0.125
 # Cells of a frame in which a random detector finds something, and the frames that tell.
 CELLS = 4
 QUIET_FRAMES = 24
@@ -94,12 +97,26 @@ def main() -> int:
     return 0
 
 
-def write_clip(path: Path, folder: Path, *, num_frames: int) -> None:
-    """Write the pictures of a folder as mp4, 1280x720, again and again."""
+def write_clip(path: Path, folder: Path, *, num_frames: int, shot_frames: int = SHOT) -> None:
+    """Write the pictures of a folder as mp4, 1280x720, again and again: a window moves over each
+    for shot_frames frames. A new picture in every frame would take a decoder several times as
+    long as any camera's video."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, CLIP_WH)
-    for image_path in itertools.islice(itertools.cycle(list_images(folder)), num_frames):
-        writer.write(cv2.resize(read_image(image_path), CLIP_WH))
+    frames = pan(list_images(folder), shot_frames)
+    for image in itertools.islice(frames, num_frames):
+        writer.write(image)
     writer.release()
+
+
+def pan(paths: Sequence[Path], shot_frames: int) -> Iterator[np.ndarray]:
+    """Yield (H, W, 3) windows of CLIP_WH that move over each picture, MARGIN larger, for ever."""
+    width, height = CLIP_WH
+    across, down = round(MARGIN * width), round(MARGIN * height)
+    for path in itertools.cycle(paths):
+        picture = cv2.resize(read_image(path), (width + across, height + down))
+        for step in range(shot_frames):
+            x, y = step * across // shot_frames, step * down // shot_frames
+            yield np.ascontiguousarray(picture[y : y + height, x : x + width])
 
 
 def make_random(name: str, folder: Path, clip: Path) -> Path:
@@ -276,8 +293,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--kitti", type=Path, metavar="DIR", help="folder of images/ and labels/")
     parser.add_argument("--split", metavar="FILE", help="list of frames (default: all)")
     parser.add_argument("--frames", type=int, default=60, metavar="N")
-    parser.add_argument("--clip-images", type=Path, metavar="DIR", help="pictures of the clip")
-    parser.add_argument("--clip-frames", type=int, default=150, metavar="N")
+    parser.add_argument(
+        "--clip-images", type=Path, metavar="DIR", help="pictures of the clip (default: drawn)"
+    )
+    parser.add_argument(
+        "--clip-frames", type=int, default=150, metavar="N", help="1600 for figures that hold"
+    )
     return parser.parse_args()
 
 
