@@ -13,8 +13,8 @@ from deploy.machine import available_cpus
 
 AUTO = "auto"
 # From so many cores on, so many readers. Each repeats the decoding: on fewer cores that would cost
-# the networks more time than the shared conversion saves. Three gave fewer frames a second than
-# two: results come in bursts then (docs/results.md, The loop).
+# the networks more time than the shared conversion saves. Three gave no more frames a second than
+# two, and results in bursts (docs/results.md, The loop).
 AUTO_READERS = ((8, 2), (1, 1))
 
 
