@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,11 @@ def test_signal_closes_gestures_and_finishes_files(tmp_path, models, monkeypatch
     def endless(self):
         for frame in read(self):
             if frame.number == 5:
+                # The reading thread is ahead of the loop, by as much as that is slow.
+                deadline_s = time.monotonic() + 30
+                while not (events.is_file() and "begin" in events.read_text()):
+                    assert time.monotonic() < deadline_s
+                    time.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGINT)
                 threading.Event().wait(0.2)
             yield frame
