@@ -97,12 +97,12 @@ def main() -> int:
     return 0
 
 
-def write_clip(path: Path, folder: Path, *, num_frames: int, shot_frames: int = SHOT) -> None:
+def write_clip(path: Path, folder: Path, *, num_frames: int) -> None:
     """Write the pictures of a folder as mp4, 1280x720, again and again: a window moves over each
-    for shot_frames frames. A new picture in every frame would take a decoder several times as
+    for SHOT frames. A new picture in every frame would take a decoder several times as
     long as any camera's video."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, CLIP_WH)
-    frames = pan(list_images(folder), shot_frames)
+    frames = pan(list_images(folder), SHOT)
     for image in itertools.islice(frames, num_frames):
         writer.write(image)
     writer.release()

@@ -28,6 +28,18 @@ def event(phase, gesture, track=1):
     )
 
 
+def command_after(story, rule):
+    """The command's name once a story is told: (now_s, phase, gesture, track), or no phase where
+    only time has gone by."""
+    commander = Commander(rule)
+    for now_s, phase, gesture, track in story:
+        if phase is None:
+            commander.check(now_s=now_s)
+        else:
+            commander.update(event(phase, gesture, track), now_s=now_s)
+    return commander.decision.command.name
+
+
 @pytest.mark.parametrize(
     ("story", "expected"),
     [
@@ -71,13 +83,7 @@ def event(phase, gesture, track=1):
     ],
 )
 def test_stories(story, expected):
-    commander = Commander(RULE)
-    for now_s, phase, gesture, track in story:
-        if phase is None:
-            commander.check(now_s=now_s)
-        else:
-            commander.update(event(phase, gesture, track), now_s=now_s)
-    assert commander.decision.command.name == expected
+    assert command_after(story, RULE) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,10 +114,8 @@ def test_stories(story, expected):
     ],
 )
 def test_hands_count_once_they_have_shown_the_arming_gesture(story, expected):
-    commander = Commander(RULE._replace(deadline_s=60.0, arm=Arm("ok", for_s=3.0)))
-    for now_s, phase, gesture, track in story:
-        commander.update(event(phase, gesture, track), now_s=now_s)
-    assert commander.decision.command.name == expected
+    rule = RULE._replace(deadline_s=60.0, arm=Arm("ok", for_s=3.0))
+    assert command_after(story, rule) == expected
 
 
 def test_reasons_name_the_hand():
